@@ -1,0 +1,73 @@
+# Sets FOCUS_HAS_CUDA and enables the language, or says why the build is without CUDA.
+set(FOCUS_HAS_CUDA OFF)
+if(NOT FOCUS_CUDA)
+  message(STATUS "Building without CUDA kernels: FOCUS_CUDA=${FOCUS_CUDA}")
+  return()
+endif()
+
+if(NOT CMAKE_CUDA_COMPILER AND NOT "$ENV{CUDACXX}" STREQUAL "")
+  set(CMAKE_CUDA_COMPILER "$ENV{CUDACXX}")
+elseif(NOT CMAKE_CUDA_COMPILER)
+  find_program(FOCUS_NVCC nvcc HINTS ENV CUDA_HOME ENV CUDA_PATH PATHS /usr/local/cuda PATH_SUFFIXES bin)
+  if(FOCUS_NVCC)
+    set(CMAKE_CUDA_COMPILER "${FOCUS_NVCC}")
+  endif()
+endif()
+if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
+  set(CMAKE_CUDA_ARCHITECTURES 80-real 90-real 90-virtual)
+endif()
+set(CMAKE_CUDA_RUNTIME_LIBRARY Static)
+
+# A separate run of CMake, so that a broken toolkit is an answer here and not the end of the build.
+function(focus_check_cuda)
+  set(dir "${CMAKE_BINARY_DIR}/cuda_check")
+  set(flags "-DCMAKE_CUDA_COMPILER=${CMAKE_CUDA_COMPILER}" "-DCMAKE_CXX_COMPILER=${CMAKE_CXX_COMPILER}"
+            "-DCMAKE_CUDA_RUNTIME_LIBRARY=Static" "-DCMAKE_MAKE_PROGRAM=${CMAKE_MAKE_PROGRAM}")
+  if(CMAKE_CUDA_HOST_COMPILER)
+    list(APPEND flags "-DCMAKE_CUDA_HOST_COMPILER=${CMAKE_CUDA_HOST_COMPILER}")
+  endif()
+  message(STATUS "Checking that ${CMAKE_CUDA_COMPILER} works")
+  file(REMOVE_RECURSE "${dir}")
+  execute_process(
+    COMMAND "${CMAKE_COMMAND}" -S "${CMAKE_SOURCE_DIR}/cmake/cuda_check" -B "${dir}" -G "${CMAKE_GENERATOR}" ${flags}
+            "-DCMAKE_CUDA_ARCHITECTURES=${CMAKE_CUDA_ARCHITECTURES}"
+    COMMAND_ECHO NONE RESULT_VARIABLE failed OUTPUT_VARIABLE log ERROR_VARIABLE log)
+  if(NOT failed)
+    execute_process(
+      COMMAND "${CMAKE_COMMAND}" --build "${dir}"
+      RESULT_VARIABLE failed OUTPUT_VARIABLE log ERROR_VARIABLE log)
+  endif()
+  if(failed)
+    # The reason comes last in a compiler's output, and all of it would bury the message.
+    string(LENGTH "${log}" length)
+    if(length GREATER 3000)
+      math(EXPR start "${length} - 3000")
+      string(SUBSTRING "${log}" ${start} -1 log)
+    endif()
+    set(problem "${CMAKE_CUDA_COMPILER} cannot build a kernel for ${CMAKE_CUDA_ARCHITECTURES}:\n${log}" PARENT_SCOPE)
+  else()
+    set(FOCUS_CUDA_WORKS ON CACHE INTERNAL "nvcc builds and links a kernel for the architectures asked for")
+  endif()
+endfunction()
+
+set(problem "")
+if(NOT CMAKE_CUDA_COMPILER)
+  set(problem "nvcc was not found (install the CUDA toolkit, or set CUDACXX=/path/to/nvcc)")
+elseif(NOT FOCUS_CUDA_WORKS)
+  focus_check_cuda()
+endif()
+
+if(NOT problem)
+  enable_language(CUDA)
+  set(CMAKE_CUDA_STANDARD 17)
+  set(CMAKE_CUDA_STANDARD_REQUIRED ON)
+  set(FOCUS_HAS_CUDA ON)
+  string(REPLACE ";" " " FOCUS_CUDA_ARCHS "${CMAKE_CUDA_ARCHITECTURES}")
+  message(STATUS "CUDA kernels for ${FOCUS_CUDA_ARCHS}")
+elseif(NOT FOCUS_CUDA STREQUAL "AUTO")
+  message(FATAL_ERROR "FOCUS_CUDA=${FOCUS_CUDA}, but ${problem}")
+elseif(CMAKE_CUDA_COMPILER)
+  message(WARNING "Building without CUDA kernels: ${problem}")
+else()
+  message(STATUS "Building without CUDA kernels: ${problem}")
+endif()
