@@ -1,0 +1,1 @@
+"""Face models: linear shape, expression and albedo, from the free asset, BFM, FLAME or ICT-FaceKit."""

@@ -1,0 +1,152 @@
+"""The file format of face models: one safetensors file, no pickle. docs/face_models.md describes every key."""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+FORMAT = "focus-face-model"
+VERSION = "1"
+
+Array = np.ndarray[Any, Any]
+
+_CODES = {"float16": "F16", "float32": "F32", "float64": "F64", "uint8": "U8", "int32": "I32", "int64": "I64"}
+_REQUIRED = ("faces", "mean_shape", "identity_basis", "expression_basis", "mean_albedo", "albedo_basis")
+_OPTIONAL = ("landmarks", "symmetry")
+
+
+@dataclass
+class ModelArrays:
+    """A face model in numpy, at one level: what every loader returns and FaceModel is made of.
+
+    faces [F,3] int; mean_shape [V,3] mm; shape_basis [K_id+K_exp,V,3] mm per standard deviation, identity first;
+    mean_albedo [V,3] in [0,1]; albedo_basis [K_alb,V,3]; landmarks [68] vertex ids or None; symmetry [V] mirror
+    vertex or None.
+    """
+
+    faces: Array
+    mean_shape: Array
+    shape_basis: Array
+    num_identity: int
+    mean_albedo: Array
+    albedo_basis: Array
+    landmarks: Array | None
+    symmetry: Array | None
+    name: str
+    license: str
+    source: str
+
+
+def write_model(path: str | os.PathLike[str], arrays: Mapping[str, Array], metadata: Mapping[str, str]) -> None:
+    """Writes a model file atomically, the same bytes for the same content.
+
+    `arrays` and `metadata` hold the keys of docs/face_models.md; `format`, `version` and `checksum` are filled in.
+    A failure leaves neither a new file nor a changed old one.
+    """
+    path = Path(path)
+    arrays = {key: np.ascontiguousarray(value) for key, value in arrays.items()}
+    metadata = {**metadata, "format": FORMAT, "version": VERSION}
+    check_model(arrays, metadata, "write_model()", path)
+    header: dict[str, Any] = {"__metadata__": dict(sorted({**metadata, "checksum": checksum(arrays)}.items()))}
+    # Wide types first, so that every tensor starts at a multiple of its item size, as the safetensors library demands.
+    order = sorted(arrays, key=lambda key: (-arrays[key].itemsize, key))
+    offset = 0
+    for key in order:
+        value = arrays[key]
+        header[key] = {
+            "dtype": _CODES[value.dtype.name],
+            "shape": list(value.shape),
+            "data_offsets": [offset, offset + value.nbytes],
+        }
+        offset += value.nbytes
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    # Not safetensors' own writer: it stores the metadata in a random order, and the asset must be reproducible.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(len(text).to_bytes(8, "little") + text)
+            for key in order:
+                file.write(_bytes(arrays[key]))
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def read_model(path: str | os.PathLike[str], caller: str = "read_model()") -> tuple[dict[str, Array], dict[str, str]]:
+    """Reads and checks a model file. Returns (arrays, metadata); ValueError tells what is wrong with the file."""
+    path = Path(path)
+    try:
+        with safe_open(path, framework="np") as file:
+            metadata = dict(file.metadata() or {})
+            arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
+    except SafetensorError as error:
+        raise ValueError(f"{caller}: expected {path} to be a complete safetensors file, got: {error}") from error
+    check_model(arrays, metadata, caller, path)
+    if metadata.get("checksum", expected := checksum(arrays)) != expected:
+        raise ValueError(
+            f"{caller}: expected the data of {path} to have the checksum {metadata['checksum']} of its header, "
+            f"got {expected}: the file is damaged"
+        )
+    return arrays, metadata
+
+
+def checksum(arrays: Mapping[str, Array]) -> str:
+    """CRC-32 over names, types, shapes and bytes: finds damage, proves nothing about who wrote the file."""
+    value = 0
+    for key in sorted(arrays):
+        array = arrays[key]
+        value = zlib.crc32(f"{key} {array.dtype.name} {array.shape}".encode(), value)
+        value = zlib.crc32(_bytes(array), value)
+    return f"crc32:{value:08x}"
+
+
+def check_model(arrays: Mapping[str, Array], metadata: Mapping[str, str], caller: str, path: Path) -> None:
+    """Raises ValueError unless keys, dtypes, shapes and index ranges are those of the format."""
+
+    def fail(what: str, got: object) -> None:
+        raise ValueError(f"{caller}: expected {path} to {what}, got {got}")
+
+    if metadata.get("format") != FORMAT:
+        fail(f"say format {FORMAT!r} in its metadata", repr(metadata.get("format")))
+    if metadata.get("version") != VERSION:
+        fail(f"have format version {VERSION!r}", repr(metadata.get("version")))
+    if missing := [key for key in _REQUIRED if key not in arrays]:
+        fail("hold the arrays " + ", ".join(_REQUIRED), f"a file without {', '.join(missing)}")
+    if unknown := sorted(set(arrays) - set(_REQUIRED) - set(_OPTIONAL)):
+        fail("hold no other arrays than " + ", ".join(_REQUIRED + _OPTIONAL), ", ".join(unknown))
+    for key, array in arrays.items():
+        integer = key in ("faces", "landmarks", "symmetry")
+        if (array.dtype.kind != "i" if integer else array.dtype.kind != "f") or array.dtype.name not in _CODES:
+            fail(f"hold {key} as {'int32 or int64' if integer else 'float16, float32 or float64'}", array.dtype)
+    V, A = arrays["mean_shape"].shape[0], arrays["mean_albedo"].shape[0]
+    shapes: dict[str, tuple[int | None, ...]] = {
+        "faces": (None, 3), "mean_shape": (V, 3), "identity_basis": (None, V, 3), "expression_basis": (None, V, 3),
+        "mean_albedo": (A, 3), "albedo_basis": (None, A, 3), "landmarks": (None, 68), "symmetry": (V,),
+    }  # fmt: skip
+    for key, array in arrays.items():
+        shape = shapes[key]
+        if len(shape) != array.ndim or any(w not in (None, g) for w, g in zip(shape, array.shape, strict=True)):
+            fail(f"hold {key} of shape [{', '.join('*' if s is None else str(s) for s in shape)}]", list(array.shape))
+    if metadata.get("subdivision", "none") not in ("none", "loop"):
+        fail("have subdivision 'none' or 'loop'", repr(metadata["subdivision"]))
+    if metadata.get("subdivision", "none") == "none" and A != V:
+        fail(f"hold one albedo for each of its {V} vertices", A)
+    for key in ("faces", "symmetry"):
+        if key in arrays and arrays[key].size and not (arrays[key].min() >= 0 and arrays[key].max() < V):
+            fail(f"hold {key} in 0..{V - 1}", f"{arrays[key].min()}..{arrays[key].max()}")
+
+
+def _bytes(array: Array) -> Array:
+    return np.ascontiguousarray(array, array.dtype.newbyteorder("<")).reshape(-1).view(np.uint8)
