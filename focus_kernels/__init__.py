@@ -1,0 +1,23 @@
+"""Fused kernels of face autoencoders for CPU and CUDA, each with its definition in plain PyTorch beside it."""
+
+from .camera import Camera
+from .ops.blend import blend
+from .ops.interpolate import interpolate
+from .ops.rasterize import Raster, rasterize
+from .ops.render_sh import Render, render_sh
+from .ops.shade_sh import shade_sh
+from .ops.vertex_normals import vertex_normals
+from .topology import Topology
+
+__all__ = [
+    "Camera",
+    "Raster",
+    "Render",
+    "Topology",
+    "blend",
+    "interpolate",
+    "rasterize",
+    "render_sh",
+    "shade_sh",
+    "vertex_normals",
+]

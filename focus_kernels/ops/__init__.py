@@ -1,0 +1,1 @@
+"""One room per op: op.py (public function), ref.py (the definition), native.py (C++ and CUDA)."""

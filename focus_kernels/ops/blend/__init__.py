@@ -1,0 +1,3 @@
+from .op import blend
+
+__all__ = ["blend"]

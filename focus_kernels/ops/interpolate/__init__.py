@@ -1,0 +1,3 @@
+from .op import interpolate
+
+__all__ = ["interpolate"]

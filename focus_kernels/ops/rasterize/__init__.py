@@ -1,0 +1,3 @@
+from .op import Raster, rasterize
+
+__all__ = ["Raster", "rasterize"]

@@ -1,0 +1,3 @@
+from .op import shade_sh
+
+__all__ = ["shade_sh"]

@@ -1,0 +1,3 @@
+from .op import vertex_normals
+
+__all__ = ["vertex_normals"]

@@ -1,0 +1,81 @@
+"""The faces of a mesh, checked once, with the table from vertices to faces that deterministic gradients need."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+_INT32_MAX = 2**31 - 1
+_INTEGERS = (torch.int32, torch.int64, torch.int16, torch.int8, torch.uint8)
+
+
+class Topology:
+    """Faces of a triangle mesh, validated when it is made.
+
+    Args:
+        faces: vertex numbers [F, 3], any integer dtype, each in [0, num_vertices). A face may repeat a vertex (it covers
+            nothing) and F may be 0. Front faces are counter-clockwise to the viewer.
+        num_vertices: V.
+
+    Attributes:
+        faces: [F, 3] int32, a copy of its own.
+        offsets: [V + 1] int32. The corners at vertex v are corners[offsets[v]:offsets[v + 1]].
+        corners: [3F] int32, corner numbers 3 * face + k, ascending for each vertex.
+        num_vertices, num_faces: V and F.
+        device: where the three tensors lie; `.to(device)` copies them.
+
+    The tensors are read-only: nothing checks them again. Making a Topology reads the faces on the host once; make it
+    outside compiled or captured code.
+
+    Raises:
+        TypeError: faces is no integer tensor, or num_vertices no int.
+        ValueError: faces is not [F, 3], a vertex number is out of range, or 3F or V does not fit int32.
+    """
+
+    __slots__ = ("faces", "offsets", "corners", "num_vertices", "num_faces")
+
+    def __init__(self, faces: Tensor, num_vertices: int):
+        if not isinstance(faces, Tensor):
+            raise TypeError(f"Topology(): expected faces to be a torch.Tensor, got {type(faces).__name__}")
+        if faces.dtype not in _INTEGERS:
+            raise TypeError(f"Topology(): expected faces to be an integer tensor, got {faces.dtype}")
+        if isinstance(num_vertices, bool) or not isinstance(num_vertices, int):
+            raise TypeError(f"Topology(): expected num_vertices to be an int, got {type(num_vertices).__name__}")
+        if faces.dim() != 2 or faces.shape[1] != 3:
+            raise ValueError(f"Topology(): expected faces to be shape [*, 3], got {list(faces.shape)}")
+        if not 0 <= num_vertices <= _INT32_MAX:
+            raise ValueError(f"Topology(): expected num_vertices to be in [0, {_INT32_MAX}], got {num_vertices}")
+        if faces.numel() > _INT32_MAX:
+            raise ValueError(f"Topology(): expected faces to be at most {_INT32_MAX // 3} rows, got {faces.shape[0]}")
+        if faces.numel():
+            low, high = (int(bound) for bound in torch.aminmax(faces))
+            if low < 0 or high >= num_vertices:
+                bad = low if low < 0 else high
+                raise ValueError(f"Topology(): expected faces to be in [0, {num_vertices}), got {bad}")
+        flat = faces.detach().long().reshape(-1)
+        counts = torch.bincount(flat, minlength=num_vertices)  # [V]
+        self.faces = faces.detach().to(torch.int32, copy=True, memory_format=torch.contiguous_format)
+        self.offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)]).int()
+        self.corners = torch.sort(flat, stable=True).indices.int()
+        self.num_vertices = num_vertices
+        self.num_faces = faces.shape[0]
+
+    @property
+    def device(self) -> torch.device:
+        return self.faces.device
+
+    def to(self, device: torch.device | str | int) -> Topology:
+        """The same topology on another device; itself when it is there already."""
+        faces = self.faces.to(device)
+        if faces is self.faces:
+            return self
+        moved = object.__new__(Topology)
+        moved.faces = faces
+        moved.offsets = self.offsets.to(device)
+        moved.corners = self.corners.to(device)
+        moved.num_vertices = self.num_vertices
+        moved.num_faces = self.num_faces
+        return moved
+
+    def __repr__(self) -> str:
+        return f"Topology(num_faces={self.num_faces}, num_vertices={self.num_vertices}, device='{self.device}')"
