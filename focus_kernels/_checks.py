@@ -35,7 +35,7 @@ def widened(op: str, name: str, value) -> Tensor:
 
 def floats(op: str, **tensors) -> list[Tensor]:
     """The tensors, checked to share one float dtype and one device."""
-    checked = []
+    checked: list[Tensor] = []
     first = next(iter(tensors))
     for name, value in tensors.items():
         value = widened(op, name, value)

@@ -31,8 +31,6 @@ class Camera:
         ValueError: a wrong shape, or tensors on several devices.
     """
 
-    __slots__ = ("K", "R", "t", "orthographic")
-
     def __init__(self, K: Tensor, R: Tensor, t: Tensor, *, orthographic: bool = False):
         K, R, t = _checks.floats("Camera", K=K, R=R, t=t)
         _checks.shape("Camera", "K", K, (-1, 3, 3))
@@ -60,8 +58,8 @@ class Camera:
                 one of the two is 1.
 
         Returns:
-            [B, V, 3]: x and y in pixels, depth in mm. Differentiable in vertices, K, R and t; a vertex whose position is
-            not finite, or whose |depth| (perspective) is not within [1e-18, 1e18], has zero gradient.
+            [B, V, 3]: x and y in pixels, depth in mm. Differentiable in vertices, K, R and t; a vertex whose position
+            is not finite, or (perspective) beyond 1e18 or with |depth| below 1e-18, has zero gradient.
 
         Raises:
             TypeError: a dtype other than the camera's.

@@ -13,8 +13,8 @@ class Topology:
     """Faces of a triangle mesh, validated when it is made.
 
     Args:
-        faces: vertex numbers [F, 3], any integer dtype, each in [0, num_vertices). A face may repeat a vertex (it covers
-            nothing) and F may be 0. Front faces are counter-clockwise to the viewer.
+        faces: vertex numbers [F, 3], any integer dtype, each in [0, num_vertices). A face may repeat a vertex (it
+            covers nothing) and F may be 0. Front faces are counter-clockwise to the viewer.
         num_vertices: V.
 
     Attributes:
@@ -31,8 +31,6 @@ class Topology:
         TypeError: faces is no integer tensor, or num_vertices no int.
         ValueError: faces is not [F, 3], a vertex number is out of range, or 3F or V does not fit int32.
     """
-
-    __slots__ = ("faces", "offsets", "corners", "num_vertices", "num_faces")
 
     def __init__(self, faces: Tensor, num_vertices: int):
         if not isinstance(faces, Tensor):

@@ -23,7 +23,8 @@ def interpolate(attributes: Tensor, raster: Raster, topology: Topology) -> Tenso
 
     Args:
         attributes: [B, V, C], any C >= 0, float32 or float64 (half precision is widened inside autocast).
-        raster: what `rasterize` gave for this topology; barycentrics in the dtype of attributes. Face numbers are trusted.
+        raster: what `rasterize` gave for this topology, barycentrics in the dtype of attributes. Its face numbers are
+            not checked.
         topology: the faces; V is topology.num_vertices.
 
     Returns:

@@ -126,8 +126,8 @@ def _forward_fake(positions, faces, H, W, *rest):
 
 
 _FORWARD = register(
-    "_rasterize_fwd(Tensor positions, Tensor faces, int H, int W, int coverage, int cull, bool perspective, bool highest)"
-    " -> (Tensor, Tensor, Tensor)",
+    "_rasterize_fwd(Tensor positions, Tensor faces, int H, int W, int coverage, int cull, bool perspective,"
+    " bool highest) -> (Tensor, Tensor, Tensor)",
     _forward,
     _forward_fake,
 )

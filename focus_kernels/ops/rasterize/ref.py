@@ -49,7 +49,7 @@ def weigh(edges: Tensor, z: Tensor, perspective: bool) -> tuple[Tensor, Tensor]:
 
 
 def _edges(corners: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """E0, E1, E2 [..., 3]: twice the signed areas of (p, v1, v2), (p, v2, v0), (p, v0, v1) for corners [..., 3, >=2]."""
+    """E0, E1, E2 [..., 3] of corners [..., 3, 3]: twice the signed areas of (p, v1, v2), (p, v2, v0), (p, v0, v1)."""
     dx, dy = corners[..., 0] - x[..., None], corners[..., 1] - y[..., None]  # [..., 3]
     (ax, bx, cx), (ay, by, cy) = dx.unbind(-1), dy.unbind(-1)
     return torch.stack([bx * cy - by * cx, cx * ay - cy * ax, ax * by - ay * bx], -1)
@@ -133,8 +133,8 @@ def _chunks(count: Tensor) -> list[slice]:
 
 # An op of its own, so that torch.compile sees one node of a known shape.
 _VISIBLE = register(
-    "_rasterize_ref(Tensor positions, Tensor faces, int H, int W, int coverage, int cull, bool perspective, bool highest)"
-    " -> Tensor",
+    "_rasterize_ref(Tensor positions, Tensor faces, int H, int W, int coverage, int cull, bool perspective,"
+    " bool highest) -> Tensor",
     _visible,
     lambda positions, faces, H, W, *rest: faces.new_empty(positions.shape[0], H, W),
 )

@@ -97,7 +97,7 @@ def render_sh(
         if value.shape[0] != B and value.shape[0] != 1:
             _checks.fail(ValueError, op, name, f"a batch of 1 or {B} as vertices", str(value.shape[0]))
     H, W = _checks.size(op, size)
-    coverage, cull, highest = raster_options(op, coverage, cull, tie)
+    covered, culled, highest = raster_options(op, coverage, cull, tie)
     focus = bool(_checks.choice(op, "normals", normals, CONVENTIONS))
     if perspective_correct is None:
         perspective_correct = not camera.orthographic
@@ -105,10 +105,10 @@ def render_sh(
     if background is not None:
         background = _background(op, background, vertices, (B, 3, H, W))
 
-    tensors = (vertices, albedo, sh_coeffs, topology.faces, topology.offsets, topology.corners)
-    tensors += (K.expand(B, 3, 3), R.expand(B, 3, 3), t.expand(B, 3))
-    options = (H, W, coverage, cull, perspective, highest, camera.orthographic, focus)
-    args = (*(tensor.contiguous() for tensor in tensors), *options)
+    mesh = (topology.faces, topology.offsets, topology.corners)
+    tensors = (vertices, albedo, sh_coeffs, *mesh, K.expand(B, 3, 3), R.expand(B, 3, 3), t.expand(B, 3))
+    options = (H, W, covered, culled, perspective, highest, camera.orthographic, focus)
+    args: tuple = (*(tensor.contiguous() for tensor in tensors), *options)
     if choose(op, BACKENDS, *args) is ref:
         image, mask, face_index, barycentrics, depth, positions = ref.forward(*args)
     else:
@@ -133,7 +133,7 @@ class _RenderSh(torch.autograd.Function):
     @staticmethod
     def forward(ctx, *args):
         outputs = _FORWARD(*args)
-        image, mask, face_index, barycentrics, depth, positions = outputs
+        _, mask, face_index, _, _, positions = outputs
         ctx.save_for_backward(*args[:9], positions, face_index)
         ctx.perspective, ctx.orthographic, ctx.focus = args[13], args[15], args[16]
         ctx.mark_non_differentiable(mask, face_index)
@@ -200,8 +200,8 @@ _FORWARD = register(
 )
 _BACKWARD = register(
     "_render_sh_bwd(Tensor? grad_image, Tensor? grad_barycentrics, Tensor? grad_depth, Tensor? grad_positions,"
-    " Tensor vertices, Tensor albedo, Tensor sh_coeffs, Tensor faces, Tensor offsets, Tensor corners, Tensor K, Tensor R,"
-    " Tensor t, Tensor positions, Tensor face_index, bool perspective, bool orthographic, bool focus)"
+    " Tensor vertices, Tensor albedo, Tensor sh_coeffs, Tensor faces, Tensor offsets, Tensor corners, Tensor K,"
+    " Tensor R, Tensor t, Tensor positions, Tensor face_index, bool perspective, bool orthographic, bool focus)"
     " -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
     _backward,
     _backward_fake,

@@ -29,8 +29,8 @@ def shade_sh(normals: Tensor, albedo: Tensor, sh_coeffs: Tensor, *, convention: 
             which is the camera frame in `render_sh`: a normal that looks at the camera has z = -1.
         albedo: [B, V, 3] (RGB), as normals. Any range; the faces here use [0, 1].
         sh_coeffs: [B, 3, 9], 9 coefficients for each colour, as normals.
-        convention: "unit" takes the normal as it is given; "focus" keeps z and scales (x, y) to length sqrt(1 - z^2), what
-            FOCUS's angles do to the shorter normals of `vertex_normals(normalize=False)`.
+        convention: "unit" takes the normal as it is given; "focus" keeps z and scales (x, y) to length sqrt(1 - z^2),
+            what FOCUS's angles do to the shorter normals of `vertex_normals(normalize=False)`.
 
     Returns:
         Colours [B, V, 3]. Once differentiable in all three. In "focus", finite everywhere: x^2 + y^2 below 1e-12 and
@@ -78,7 +78,8 @@ _FORWARD = register(
     lambda normals, *rest: torch.empty_like(normals),
 )
 _BACKWARD = register(
-    "_shade_sh_bwd(Tensor grad, Tensor normals, Tensor albedo, Tensor sh_coeffs, bool focus) -> (Tensor, Tensor, Tensor)",
+    "_shade_sh_bwd(Tensor grad, Tensor normals, Tensor albedo, Tensor sh_coeffs, bool focus)"
+    " -> (Tensor, Tensor, Tensor)",
     _backward,
     lambda grad, normals, albedo, sh_coeffs, focus: tuple(torch.empty_like(x) for x in (normals, albedo, sh_coeffs)),
 )

@@ -31,8 +31,8 @@ def vertex_normals(vertices: Tensor, topology: Topology, *, normalize: bool = Tr
 
     Returns:
         [B, V, 3] in the frame of `vertices`. Zero where N (or the sum) is zero: at vertices without faces and where all
-        faces are degenerate. Faces whose cross product is not finite are left out. Once differentiable in vertices, with
-        zero gradient for what is left out.
+        faces are degenerate. Faces whose cross product is not finite are left out. Once differentiable in vertices,
+        with zero gradient for what is left out.
 
     Raises:
         TypeError: a wrong type or dtype.
