@@ -45,7 +45,12 @@ class ModelArrays:
     source: str
 
 
-def write_model(path: str | os.PathLike[str], arrays: Mapping[str, Array], metadata: Mapping[str, str]) -> None:
+def write_model(
+    path: str | os.PathLike[str],
+    arrays: Mapping[str, Array],
+    metadata: Mapping[str, str],
+    caller: str = "write_model()",
+) -> None:
     """Writes a model file atomically, the same bytes for the same content.
 
     `arrays` and `metadata` hold the keys of docs/face_models.md; `format`, `version` and `checksum` are filled in.
@@ -54,7 +59,7 @@ def write_model(path: str | os.PathLike[str], arrays: Mapping[str, Array], metad
     path = Path(path)
     arrays = {key: np.ascontiguousarray(value) for key, value in arrays.items()}
     metadata = {**metadata, "format": FORMAT, "version": VERSION}
-    check_model(arrays, metadata, "write_model()", path)
+    check_model(arrays, metadata, caller, path)
     header: dict[str, Any] = {"__metadata__": dict(sorted({**metadata, "checksum": checksum(arrays)}.items()))}
     # Wide types first, so that every tensor starts at a multiple of its item size, as the safetensors library demands.
     order = sorted(arrays, key=lambda key: (-arrays[key].itemsize, key))
@@ -72,13 +77,13 @@ def write_model(path: str | os.PathLike[str], arrays: Mapping[str, Array], metad
     # Not safetensors' own writer: it stores the metadata in a random order, and the asset must be reproducible.
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "wb") as file:
+        with temporary.open("wb") as file:
             file.write(len(text).to_bytes(8, "little") + text)
             for key in order:
                 file.write(_bytes(arrays[key]))
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
@@ -148,5 +153,5 @@ def check_model(arrays: Mapping[str, Array], metadata: Mapping[str, str], caller
             fail(f"hold {key} in 0..{V - 1}", f"{arrays[key].min()}..{arrays[key].max()}")
 
 
-def _bytes(array: Array) -> Array:
-    return np.ascontiguousarray(array, array.dtype.newbyteorder("<")).reshape(-1).view(np.uint8)
+def _bytes(array: Array) -> memoryview:
+    return np.ascontiguousarray(array, array.dtype.newbyteorder("<")).reshape(-1).view(np.uint8).data

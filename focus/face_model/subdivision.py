@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
+from scipy.spatial import cKDTree
 
 Array = np.ndarray[Any, Any]
 
@@ -22,25 +24,14 @@ class Subdivision:
     faces: Array
     edges: Array
 
-    def apply(self, values: Array) -> Array:
-        """values [V,3] or [K,V,3] -> [V+E,3] or [K,V+E,3], in the floating type of `values`."""
-        matrix = self.matrix.astype(values.dtype, copy=False)
-        if values.ndim == 2:
-            return matrix @ values
-        out = np.empty((len(values), matrix.shape[0], 3), values.dtype)
-        # One component at a time: its three columns stay in the cache, and no transposed copy of the basis is made.
-        for component, result in zip(values, out, strict=True):
-            result[:] = matrix @ component
-        return out
-
 
 def loop_subdivision(faces: Array, num_vertices: int) -> Subdivision:
     """C. Loop, Smooth Subdivision Surfaces Based on Triangles, 1987: one step for a triangle mesh with boundaries.
 
     faces [F,3] int with ids below num_vertices. An edge with two faces gets 3/8 of its ends and 1/8 of the two opposite
-    vertices, every other edge its middle. An inner vertex of valence n keeps 1 - n b, b = (5/8 - (3/8 + cos(2 pi/n)/4)^2) / n
-    of each neighbour; a boundary vertex keeps 3/4 and takes 1/8 of its two boundary neighbours; where more than two
-    boundary edges meet it stays, as does a vertex without faces.
+    vertices, every other edge its middle. An inner vertex of valence n takes b = (5/8 - (3/8 + cos(2 pi/n)/4)^2) / n of
+    each neighbour and keeps 1 - n b; a boundary vertex keeps 3/4 and takes 1/8 of its two boundary neighbours; where
+    more than two boundary edges meet it stays, as does a vertex without faces.
     """
     F, V = len(faces), num_vertices
     faces = faces.astype(np.int64)
@@ -91,3 +82,37 @@ def loop_subdivision(faces: Array, num_vertices: int) -> Subdivision:
     quarters = [(a, ab, ca), (b_, bc, ab), (c, ca, bc), (ab, bc, ca)]
     new_faces = np.concatenate([np.stack(corner, axis=1) for corner in quarters]).astype(np.int32)
     return Subdivision(matrix, new_faces, edges)
+
+
+def subdivide(values: Array, steps: Sequence[Subdivision], dtype: np.dtype[Any]) -> Array:
+    """values [V,3] or [K,V,3] -> [V',3] or [K,V',3] in `dtype` (float32 or float64) after all `steps`."""
+    matrices = [step.matrix.astype(dtype) for step in steps]
+    size = matrices[-1].shape[0] if matrices else values.shape[-2]
+    out = np.empty((*values.shape[:-2], size, 3), dtype)
+    # One component at a time: its three columns stay in the cache, and no transposed copy of the basis is made.
+    for component, target in zip(values.reshape(-1, *values.shape[-2:]), out.reshape(-1, size, 3), strict=True):
+        rows = component.astype(dtype)
+        for matrix in matrices:
+            rows = matrix @ rows
+        target[:] = rows
+    return out
+
+
+def subdivide_symmetry(symmetry: Array, step: Subdivision, positions: Array) -> Array:
+    """The mirror vertex of every vertex after one step.
+
+    symmetry [V] int, the mirror vertices before it; positions [V+E,3] after it, whose mirror is x = 0. An edge whose
+    mirror image is no edge (quads cut along unlike diagonals) takes the vertex nearest to its own mirror image.
+    """
+    V, edges = len(symmetry), step.edges
+    symmetry = symmetry.astype(np.int64)
+    key = edges[:, 0] * V + edges[:, 1]
+    mirrored = np.sort(symmetry[edges], axis=1)
+    wanted = mirrored[:, 0] * V + mirrored[:, 1]
+    order = np.argsort(key)
+    found = order[np.minimum(np.searchsorted(key, wanted, sorter=order), len(key) - 1)]
+    result = V + found
+    lost = np.flatnonzero(key[found] != wanted)
+    if len(lost):
+        result[lost] = cKDTree(positions).query(positions[V + lost] * [-1, 1, 1])[1]
+    return np.concatenate([symmetry, result])
