@@ -1,0 +1,96 @@
+"""Light and albedo in closed form: with one of them held, the colours of the vertices are linear in the other."""
+
+import numpy as np
+
+# Bands 0 to 2 of the real spherical harmonics as in `focus_kernels.shade_sh`, without the polynomials.
+_SH = (0.282095, -0.488603, 0.488603, -0.488603, 1.092548, -1.092548, 0.315392, -1.092548, 0.546274)
+RIDGE = 1e-6  # per vertex, keeps a black face solvable
+
+
+def sh_basis(normals: np.ndarray) -> np.ndarray:
+    """The nine basis functions [V, 9] at unit normals [V, 3] in the camera frame."""
+    x, y, z = normals.T
+    one = np.ones_like(x)
+    return np.stack([one, y, z, x, x * y, y * z, 3 * z * z - 1, x * z, x * x - y * y], axis=1) * np.array(_SH)
+
+
+def solve_light(
+    colours: np.ndarray, albedo: np.ndarray, basis: np.ndarray, weight: np.ndarray, colour_pull: float, band_pull: float
+) -> np.ndarray:
+    """Weighted least squares of the light [3, 9].
+
+    Args:
+        colours: [V, 3] of the photo; albedo: [V, 3]; basis: [V, 9]; weight: [V].
+        colour_pull: penalty on each colour's difference from the mean of the three, per unit of weight.
+        band_pull: penalty on bands 1 and 2, per unit of weight.
+    """
+    total = weight.sum() + 1e-12
+    normal = np.zeros((3, 9, 3, 9))
+    right = np.zeros((3, 9))
+    for c in range(3):
+        design = albedo[:, c : c + 1] * basis
+        normal[c, :, c] = design.T @ (design * weight[:, None])
+        right[c] = design.T @ (weight * colours[:, c])
+    eye = np.eye(9)
+    bands = np.diag([0.0] + [1.0] * 8)
+    for c in range(3):
+        normal[c, :, c] += total * (band_pull * bands + (colour_pull + RIDGE) * eye)
+        for d in range(3):
+            normal[c, :, d] -= total * colour_pull / 3 * eye
+    return np.linalg.solve(normal.reshape(27, 27), right.reshape(27)).reshape(3, 9)
+
+
+def solve_albedo(
+    colours: np.ndarray, mean: np.ndarray, basis: np.ndarray, illumination: np.ndarray, weight: np.ndarray, pull: float
+) -> np.ndarray:
+    """Weighted least squares of the albedo coefficients [K] under a Gaussian prior.
+
+    Args:
+        colours: [V, 3]; mean: [V, 3]; basis: [K, V, 3]; illumination: [V, 3]; weight: [V].
+        pull: penalty on the squared coefficients.
+    """
+    root = np.sqrt(weight)[:, None]
+    design = (basis * (illumination * root)).reshape(len(basis), -1)  # [K, 3V]
+    error = ((colours - mean * illumination) * root).reshape(-1)
+    normal = design @ design.T + pull * np.eye(len(basis))
+    return np.linalg.solve(normal, design @ error)
+
+
+def fit_light(
+    colours: np.ndarray,
+    normals: np.ndarray,
+    mean_albedo: np.ndarray,
+    albedo_basis: np.ndarray,
+    *,
+    rounds: int,
+    start: float,
+    end: float,
+    prior: float,
+    colour_pull: float,
+    band_pull: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Alternate light, albedo and Geman-McClure weights whose squared scale falls from `start` to `end`.
+
+    Args:
+        colours: [V, 3] photo colours at the visible vertices, in [0, 1].
+        normals: [V, 3] unit, camera frame.
+        mean_albedo: [V, 3]; albedo_basis: [K, V, 3], one standard deviation each.
+        prior: penalty on the squared coefficients, per vertex.
+
+    Returns:
+        Light [3, 9] and albedo coefficients [K].
+    """
+    basis = sh_basis(normals)
+    coeffs = np.zeros(len(albedo_basis))
+    weight = np.ones(len(colours))
+    light = np.zeros((3, 9))
+    for index in range(rounds):
+        scale = start * (end / start) ** (index / max(rounds - 1, 1))
+        albedo = mean_albedo + np.tensordot(coeffs, albedo_basis, 1)
+        light = solve_light(colours, albedo, basis, weight, colour_pull, band_pull)
+        illumination = basis @ light.T
+        pull = prior * weight.sum()
+        coeffs = solve_albedo(colours, mean_albedo, albedo_basis, illumination, weight, pull)
+        shaded = (mean_albedo + np.tensordot(coeffs, albedo_basis, 1)) * illumination
+        weight = (scale / (scale + ((colours - shaded) ** 2).sum(axis=1))) ** 2
+    return light, coeffs
