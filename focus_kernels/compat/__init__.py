@@ -1,0 +1,1 @@
+"""Other people's renderer interfaces on these kernels: one module per upstream package."""
