@@ -153,7 +153,7 @@ class FaceAlignmentDetector:
         two_dimensional = face_alignment.LandmarksType(1)  # its name differs between releases
         try:
             self._network = face_alignment.FaceAlignment(two_dimensional, **options)
-        except OSError as error:  # urllib's errors and a read-only cache alike
+        except (OSError, RuntimeError) as error:  # no network, a read-only cache, a download cut short
             raise DetectorUnavailableError(
                 f"its weights could not be fetched ({error}); run once with a network, or put "
                 f"{' and '.join(FACE_ALIGNMENT_WEIGHTS)} into the folder hub/checkpoints of TORCH_HOME"

@@ -21,7 +21,7 @@ class FitSettings:
     landmark_outlier: float = 8.0
     """px, scale of the Geman-McClure function that lets wrong landmarks go."""
     depth_sigma: float = 100.0
-    """mm, prior on the translation along the optical axis: size and distance cannot be told apart at this focal length."""
+    """mm, prior on the translation along the optical axis, which this long a focal length hardly tells from size."""
     contour_radius: float = 30.0
     """mm, a contour landmark may slide to a silhouette vertex this near to its vertex on the frontal face."""
     landmark_rounds: int = 6
