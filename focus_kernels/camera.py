@@ -107,6 +107,8 @@ def _pixels(points: Tensor, K: Tensor, orthographic: bool) -> Tensor:
         column = K[..., 0, 0] * x + K[..., 0, 1] * y + K[..., 0, 2]
         row = K[..., 1, 0] * x + K[..., 1, 1] * y + K[..., 1, 2]
     else:
-        column = (K[..., 0, 0] * x + K[..., 0, 1] * y + K[..., 0, 2] * z) / z
-        row = (K[..., 1, 0] * x + K[..., 1, 1] * y + K[..., 1, 2] * z) / z
+        # A depth of zero would divide to NaN; what is that near is dropped by the rasterizer all the same.
+        divisor = torch.where(z.abs() < _SMALLEST, torch.full_like(z, _SMALLEST).copysign(z), z)
+        column = (K[..., 0, 0] * x + K[..., 0, 1] * y + K[..., 0, 2] * z) / divisor
+        row = (K[..., 1, 0] * x + K[..., 1, 1] * y + K[..., 1, 2] * z) / divisor
     return torch.stack([column, row, z], -1)

@@ -1,0 +1,197 @@
+// Vectors of 1, 8 or 16 lanes with the same operations, chosen by the flags of the file that includes this header.
+// FOCUS_ISA names the namespace: every instruction set has its own copy, so the linker cannot mix them. All operations
+// round as the scalar ones do (no fused multiply-add), so every width gives the same bits.
+#pragma once
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+#if defined(__AVX512F__) || defined(__AVX2__)
+// GCC 12 takes the deliberately undefined operands of its own AVX-512 header for a mistake (GCC bug 105593).
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
+#include <immintrin.h>
+#pragma GCC diagnostic pop
+#endif
+
+namespace focus {
+namespace FOCUS_ISA {
+
+// One lane: the baseline of every processor, and all of float64.
+template <class S>
+struct Lanes1 {
+  using T = S;
+  struct Mask {
+    bool m;
+    Mask operator&(Mask o) const { return {m && o.m}; }
+    Mask operator|(Mask o) const { return {m || o.m}; }
+    Mask andnot(Mask o) const { return {m && !o.m}; }  // this and not o
+    unsigned bits() const { return m; }
+  };
+  static constexpr int width = 1;
+  S v;
+
+  static Lanes1 set(S s) { return {s}; }
+  static Lanes1 iota() { return {S(0)}; }
+  static Lanes1 load(const S* p) { return {*p}; }
+  void store(S* p) const { *p = v; }
+  Lanes1 operator+(Lanes1 o) const { return {v + o.v}; }
+  Lanes1 operator-(Lanes1 o) const { return {v - o.v}; }
+  Lanes1 operator*(Lanes1 o) const { return {v * o.v}; }
+  Lanes1 operator/(Lanes1 o) const { return {v / o.v}; }
+  Mask operator<(Lanes1 o) const { return {v < o.v}; }
+  Mask operator<=(Lanes1 o) const { return {v <= o.v}; }
+  Lanes1 abs() const { return {std::fabs(v)}; }
+  Lanes1 ceil() const { return {std::ceil(v)}; }
+  Lanes1 floor() const { return {std::floor(v)}; }
+  Lanes1 sqrt() const { return {std::sqrt(v)}; }
+  static Lanes1 min(Lanes1 a, Lanes1 b) { return {b.v < a.v ? b.v : a.v}; }
+  static Lanes1 max(Lanes1 a, Lanes1 b) { return {a.v < b.v ? b.v : a.v}; }
+  // v with its sign flipped where s is negative.
+  Lanes1 flip_by(Lanes1 s) const { return {std::signbit(s.v) ? -v : v}; }
+  Lanes1 keep(Mask m) const { return {m.m ? v : S(0)}; }  // 0 in the other lanes
+  static Lanes1 select(Mask m, Lanes1 a, Lanes1 b) { return m.m ? a : b; }
+  static Mask first(int n) { return {n > 0}; }
+  static Mask from_bits(unsigned bits) { return {(bits & 1) != 0}; }
+  // The ids base + lane of the set lanes, packed; returns how many.
+  static int compress(int32_t base, Mask m, int32_t* out) {
+    *out = base;
+    return m.m;
+  }
+  // Rows i[0], i[stride], ... of a [*, 4] table, its first three columns.
+  static void rows(const S* table, const int32_t* i, int, Lanes1& x, Lanes1& y, Lanes1& z) {
+    const S* row = table + int64_t{4} * i[0];
+    x.v = row[0];
+    y.v = row[1];
+    z.v = row[2];
+  }
+};
+
+#if defined(__AVX2__)
+struct Lanes8 {
+  using T = float;
+  struct Mask {
+    __m256 m;
+    Mask operator&(Mask o) const { return {_mm256_and_ps(m, o.m)}; }
+    Mask operator|(Mask o) const { return {_mm256_or_ps(m, o.m)}; }
+    Mask andnot(Mask o) const { return {_mm256_andnot_ps(o.m, m)}; }
+    unsigned bits() const { return static_cast<unsigned>(_mm256_movemask_ps(m)); }
+  };
+  static constexpr int width = 8;
+  __m256 v;
+
+  static Lanes8 set(float s) { return {_mm256_set1_ps(s)}; }
+  static Lanes8 iota() { return {_mm256_setr_ps(0, 1, 2, 3, 4, 5, 6, 7)}; }
+  static Lanes8 load(const float* p) { return {_mm256_loadu_ps(p)}; }
+  void store(float* p) const { _mm256_storeu_ps(p, v); }
+  Lanes8 operator+(Lanes8 o) const { return {_mm256_add_ps(v, o.v)}; }
+  Lanes8 operator-(Lanes8 o) const { return {_mm256_sub_ps(v, o.v)}; }
+  Lanes8 operator*(Lanes8 o) const { return {_mm256_mul_ps(v, o.v)}; }
+  Lanes8 operator/(Lanes8 o) const { return {_mm256_div_ps(v, o.v)}; }
+  Mask operator<(Lanes8 o) const { return {_mm256_cmp_ps(v, o.v, _CMP_LT_OQ)}; }
+  Mask operator<=(Lanes8 o) const { return {_mm256_cmp_ps(v, o.v, _CMP_LE_OQ)}; }
+  Lanes8 abs() const { return {_mm256_andnot_ps(_mm256_set1_ps(-0.0f), v)}; }
+  Lanes8 ceil() const { return {_mm256_ceil_ps(v)}; }
+  Lanes8 floor() const { return {_mm256_floor_ps(v)}; }
+  Lanes8 sqrt() const { return {_mm256_sqrt_ps(v)}; }
+  static Lanes8 min(Lanes8 a, Lanes8 b) { return {_mm256_min_ps(b.v, a.v)}; }
+  static Lanes8 max(Lanes8 a, Lanes8 b) { return {_mm256_max_ps(b.v, a.v)}; }
+  Lanes8 flip_by(Lanes8 s) const { return {_mm256_xor_ps(v, _mm256_and_ps(s.v, _mm256_set1_ps(-0.0f)))}; }
+  Lanes8 keep(Mask m) const { return {_mm256_and_ps(v, m.m)}; }
+  static Lanes8 select(Mask m, Lanes8 a, Lanes8 b) { return {_mm256_blendv_ps(b.v, a.v, m.m)}; }
+  static Mask first(int n) { return iota() < set(static_cast<float>(n)); }
+  static Mask from_bits(unsigned bits) {
+    const __m256i lane = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+    const __m256i on = _mm256_and_si256(_mm256_set1_epi32(static_cast<int>(bits)), lane);
+    return {_mm256_castsi256_ps(_mm256_cmpeq_epi32(on, lane))};
+  }
+  static int compress(int32_t base, Mask mask, int32_t* out) {
+    unsigned bits = mask.bits();
+    int n = __builtin_popcount(bits);
+    for (int k = 0; bits != 0; bits &= bits - 1) out[k++] = base + __builtin_ctz(bits);
+    return n;
+  }
+  static void rows(const float* table, const int32_t* i, int stride, Lanes8& x, Lanes8& y, Lanes8& z) {
+    auto pair = [&](int k) {
+      __m128 low = _mm_loadu_ps(table + int64_t{4} * i[k * stride]);
+      __m128 high = _mm_loadu_ps(table + int64_t{4} * i[(k + 4) * stride]);
+      return _mm256_insertf128_ps(_mm256_castps128_ps256(low), high, 1);
+    };
+    __m256 r0 = pair(0), r1 = pair(1), r2 = pair(2), r3 = pair(3);
+    __m256 xy01 = _mm256_unpacklo_ps(r0, r1), xy23 = _mm256_unpacklo_ps(r2, r3);
+    __m256 zw01 = _mm256_unpackhi_ps(r0, r1), zw23 = _mm256_unpackhi_ps(r2, r3);
+    x.v = _mm256_shuffle_ps(xy01, xy23, 0x44);
+    y.v = _mm256_shuffle_ps(xy01, xy23, 0xEE);
+    z.v = _mm256_shuffle_ps(zw01, zw23, 0x44);
+  }
+};
+#endif
+
+#if defined(__AVX512F__)
+struct Lanes16 {
+  using T = float;
+  struct Mask {
+    __mmask16 m;
+    Mask operator&(Mask o) const { return {static_cast<__mmask16>(m & o.m)}; }
+    Mask operator|(Mask o) const { return {static_cast<__mmask16>(m | o.m)}; }
+    Mask andnot(Mask o) const { return {static_cast<__mmask16>(m & ~o.m)}; }
+    unsigned bits() const { return m; }
+  };
+  static constexpr int width = 16;
+  __m512 v;
+
+  static Lanes16 set(float s) { return {_mm512_set1_ps(s)}; }
+  static Lanes16 iota() { return {_mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)}; }
+  static Lanes16 load(const float* p) { return {_mm512_loadu_ps(p)}; }
+  void store(float* p) const { _mm512_storeu_ps(p, v); }
+  Lanes16 operator+(Lanes16 o) const { return {_mm512_add_ps(v, o.v)}; }
+  Lanes16 operator-(Lanes16 o) const { return {_mm512_sub_ps(v, o.v)}; }
+  Lanes16 operator*(Lanes16 o) const { return {_mm512_mul_ps(v, o.v)}; }
+  Lanes16 operator/(Lanes16 o) const { return {_mm512_div_ps(v, o.v)}; }
+  Mask operator<(Lanes16 o) const { return {_mm512_cmp_ps_mask(v, o.v, _CMP_LT_OQ)}; }
+  Mask operator<=(Lanes16 o) const { return {_mm512_cmp_ps_mask(v, o.v, _CMP_LE_OQ)}; }
+  Lanes16 abs() const { return {_mm512_andnot_ps(_mm512_set1_ps(-0.0f), v)}; }
+  Lanes16 ceil() const { return {_mm512_roundscale_ps(v, _MM_FROUND_TO_POS_INF | _MM_FROUND_NO_EXC)}; }
+  Lanes16 floor() const { return {_mm512_roundscale_ps(v, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC)}; }
+  Lanes16 sqrt() const { return {_mm512_sqrt_ps(v)}; }
+  static Lanes16 min(Lanes16 a, Lanes16 b) { return {_mm512_min_ps(b.v, a.v)}; }
+  static Lanes16 max(Lanes16 a, Lanes16 b) { return {_mm512_max_ps(b.v, a.v)}; }
+  Lanes16 flip_by(Lanes16 s) const { return {_mm512_xor_ps(v, _mm512_and_ps(s.v, _mm512_set1_ps(-0.0f)))}; }
+  Lanes16 keep(Mask m) const { return {_mm512_maskz_mov_ps(m.m, v)}; }
+  static Lanes16 select(Mask m, Lanes16 a, Lanes16 b) { return {_mm512_mask_mov_ps(b.v, m.m, a.v)}; }
+  static Mask first(int n) { return {static_cast<__mmask16>(n >= 16 ? 0xFFFFu : (1u << n) - 1u)}; }
+  static Mask from_bits(unsigned bits) { return {static_cast<__mmask16>(bits)}; }
+  static int compress(int32_t base, Mask mask, int32_t* out) {
+    const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    const __m512i ids = _mm512_add_epi32(_mm512_set1_epi32(base), lane);
+    _mm512_storeu_si512(out, _mm512_maskz_compress_epi32(mask.m, ids));
+    return __builtin_popcount(mask.m);
+  }
+  static void rows(const float* table, const int32_t* i, int stride, Lanes16& x, Lanes16& y, Lanes16& z) {
+    auto four = [&](int k) {
+      __m512 r = _mm512_castps128_ps512(_mm_loadu_ps(table + int64_t{4} * i[k * stride]));
+      r = _mm512_insertf32x4(r, _mm_loadu_ps(table + int64_t{4} * i[(k + 4) * stride]), 1);
+      r = _mm512_insertf32x4(r, _mm_loadu_ps(table + int64_t{4} * i[(k + 8) * stride]), 2);
+      return _mm512_insertf32x4(r, _mm_loadu_ps(table + int64_t{4} * i[(k + 12) * stride]), 3);
+    };
+    __m512 r0 = four(0), r1 = four(1), r2 = four(2), r3 = four(3);
+    __m512 xy01 = _mm512_unpacklo_ps(r0, r1), xy23 = _mm512_unpacklo_ps(r2, r3);
+    __m512 zw01 = _mm512_unpackhi_ps(r0, r1), zw23 = _mm512_unpackhi_ps(r2, r3);
+    x.v = _mm512_shuffle_ps(xy01, xy23, 0x44);
+    y.v = _mm512_shuffle_ps(xy01, xy23, 0xEE);
+    z.v = _mm512_shuffle_ps(zw01, zw23, 0x44);
+  }
+};
+using Float = Lanes16;
+#elif defined(__AVX2__)
+using Float = Lanes8;
+#else
+using Float = Lanes1<float>;
+#endif
+using Double = Lanes1<double>;
+
+}  // namespace FOCUS_ISA
+}  // namespace focus

@@ -1,0 +1,13 @@
+// One attribute at one pixel, shared by the CPU and the CUDA kernels.
+#pragma once
+#include "core/hd.h"
+
+namespace focus {
+
+// The order in which render_sh adds as well, so that both give the same bits.
+template <class T>
+FOCUS_HD T mix(const T b[3], T a0, T a1, T a2) {
+  return (b[0] * a0 + b[1] * a1) + b[2] * a2;
+}
+
+}  // namespace focus

@@ -1,0 +1,60 @@
+// rasterize: positions in pixels -> face index, barycentrics and depth of the nearest triangle at each pixel centre.
+// Bridge between bind.cpp and the kernels: plain data, no Python, no torch, no CUDA headers.
+#pragma once
+#include <cstdint>
+
+struct CUstream_st;
+using cudaStream_t = CUstream_st*;
+
+namespace focus {
+
+enum Coverage : int { kTopLeft = 0, kInclusive = 1, kStrict = 2 };
+enum Cull : int { kCullBack = 0, kCullFront = 1, kCullNone = 2 };
+
+// What decides which triangle a pixel belongs to.
+struct RasterRule {
+  int coverage;      // Coverage
+  int cull;          // Cull
+  bool perspective;  // barycentrics and depth interpolated in 3-D, else on the screen
+  bool highest;      // the highest face index wins a depth tie, else the lowest
+};
+
+template <class T>
+struct RasterizeParams {
+  const T* positions;    // [B, V, 3] x px, y px, depth
+  const int32_t* faces;  // [F, 3]
+  int32_t* face_index;   // [B, H, W] -1 = background
+  T* barycentrics;       // [B, H, W, 3]
+  T* depth;              // [B, H, W]
+  int64_t B, V, F, H, W;
+  RasterRule rule;
+  int threads;      // CPU only
+  uint64_t* keys;   // CUDA only: [B, H, W] scratch
+  int32_t* spill;   // CUDA only: [B * F + 1] scratch, the large triangles; spill[0] counts them
+};
+
+template <class T>
+struct RasterizeGradParams {
+  const T* grad_barycentrics;  // [B, H, W, 3] or null
+  const T* grad_depth;         // [B, H, W] or null
+  const T* positions;          // [B, V, 3]
+  const int32_t* faces;        // [F, 3]
+  const int32_t* offsets;      // [V + 1]
+  const int32_t* corners;      // [3 F]
+  const int32_t* face_index;   // [B, H, W]
+  T* grad_positions;           // [B, V, 3]
+  int64_t B, V, F, H, W;
+  bool perspective;
+  int threads;  // CPU only
+};
+
+template <class T>
+void rasterize_cpu(const RasterizeParams<T>&);
+template <class T>
+void rasterize_grad_cpu(const RasterizeGradParams<T>&);
+template <class T>
+void rasterize_cuda(const RasterizeParams<T>&, int device, cudaStream_t);
+template <class T>
+void rasterize_grad_cuda(const RasterizeGradParams<T>&, int device, cudaStream_t);
+
+}  // namespace focus

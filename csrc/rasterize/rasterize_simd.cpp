@@ -1,0 +1,347 @@
+// draw() and resolve() in vectors of triangles and of pixels. Compiled once per instruction set, see core/simd.h.
+//
+// Almost every triangle of a face mesh covers zero to two pixel centres, so the lanes are triangles: cull, throw away
+// the boxes without a centre, pack the rest, test their few samples. Only triangles whose box exceeds 4x4 samples go
+// one by one, with pixels in the lanes. Lanes whose sign float32 cannot decide take the scalar path of rasterize_math.h.
+#include "core/simd.h"
+#include "rasterize/rasterize_image.h"
+#include "rasterize/rasterize_math.h"
+
+namespace focus {
+namespace FOCUS_ISA {
+namespace {
+
+constexpr int kBlock = 2048;   // faces per block: its queues stay in the first-level cache
+constexpr int kSmall = 4;      // largest box side, in samples, of the triangle-per-lane path
+constexpr int kSlack = 16;     // a packed store may write a whole vector
+
+inline void clear(const DepthBuffer<float>& b, int64_t begin, int64_t end) {
+  std::memset(b.keys + begin, 0xFF, static_cast<size_t>(end - begin) * sizeof(uint64_t));
+}
+inline void clear(const DepthBuffer<double>& b, int64_t begin, int64_t end) {
+  for (int64_t i = begin; i < end; ++i) {
+    b.depth[i] = HUGE_VAL;
+    b.id[i] = -1;
+  }
+}
+
+inline void put(const DepthBuffer<float>& b, int64_t pixel, float depth, int32_t id, bool highest) {
+  uint32_t bits;
+  std::memcpy(&bits, &depth, sizeof bits);
+  uint64_t key = uint64_t{bits} << 32 | static_cast<uint32_t>(highest ? ~id : id);
+  if (key < b.keys[pixel]) b.keys[pixel] = key;
+}
+inline void put(const DepthBuffer<double>& b, int64_t pixel, double depth, int32_t id, bool highest) {
+  double old = b.depth[pixel];
+  if (depth < old || (depth == old && (b.id[pixel] < 0 || (highest ? id > b.id[pixel] : id < b.id[pixel])))) {
+    b.depth[pixel] = depth;
+    b.id[pixel] = id;
+  }
+}
+
+inline bool get(const DepthBuffer<float>& b, int64_t pixel, bool highest, float& depth, int32_t& id) {
+  uint64_t key = b.keys[pixel];
+  if (key == ~uint64_t{0}) return false;
+  uint32_t bits = static_cast<uint32_t>(key >> 32);
+  std::memcpy(&depth, &bits, sizeof depth);
+  id = static_cast<int32_t>(static_cast<uint32_t>(key));
+  if (highest) id = ~id;
+  return true;
+}
+inline bool get(const DepthBuffer<double>& b, int64_t pixel, bool, double& depth, int32_t& id) {
+  depth = b.depth[pixel];
+  id = b.id[pixel];
+  return id >= 0;
+}
+
+template <class V>
+struct Corners {
+  V x[3], y[3], z[3];
+};
+
+template <class V>
+inline Corners<V> load_corners(const typename V::T* points, const int32_t* corner0, int stride) {
+  Corners<V> c;
+  for (int k = 0; k < 3; ++k) V::rows(points, corner0 + k, stride, c.x[k], c.y[k], c.z[k]);
+  return c;
+}
+
+// (a - p) x (b - p), and the lanes in which float32 does not decide its sign.
+template <class V>
+inline V edge_lanes(V ax, V ay, V bx, V by, V px, V py, typename V::Mask& unsure) {
+  V s = (ax - px) * (by - py);
+  V e = s - (ay - py) * (bx - px);
+  unsure = e.abs() <= V::set(Edge<typename V::T>::kUnsure) * s.abs();
+  return e;
+}
+
+template <class V>
+struct Samples {
+  V e[3];  // not negative where sure and inside
+  typename V::Mask inside, unsure;
+};
+
+template <class V>
+inline Samples<V> test_samples(const Corners<V>& c, V area, V px, V py) {
+  Samples<V> s;
+  typename V::Mask u[3];
+  for (int i = 0; i < 3; ++i) {
+    int k = (i + 1) % 3, l = (i + 2) % 3;
+    s.e[i] = edge_lanes(c.x[k], c.y[k], c.x[l], c.y[l], px, py, u[i]).flip_by(area);
+  }
+  V zero = V::set(0);
+  s.unsure = u[0] | u[1] | u[2];
+  s.inside = ((zero < s.e[0]) & (zero < s.e[1]) & (zero < s.e[2])).andnot(s.unsure);
+  return s;
+}
+
+template <class V>
+inline V depth_lanes(const Corners<V>& c, const V e[3], bool perspective) {
+  V sum = (e[0] + e[1]) + e[2];
+  if (perspective) return sum / ((e[0] / c.z[0] + e[1] / c.z[1]) + e[2] / c.z[2]);
+  return ((e[0] * c.z[0] + e[1] * c.z[1]) + e[2] * c.z[2]) / sum;
+}
+
+template <class T>
+inline Triangle<T> load_triangle(const T* points, const int32_t* face) {
+  Triangle<T> t;
+  for (int k = 0; k < 3; ++k) {
+    const T* row = points + int64_t{4} * face[k];
+    t.v[k] = {row[0], row[1], row[2]};
+  }
+  return t;
+}
+
+template <class T>
+inline void draw_sample(const RasterImage<T>& r, const Triangle<T>& t, T area, int32_t id, int row, int column) {
+  T e[3];
+  if (covers(t, area, column + T(0.5), row + T(0.5), r.rule.coverage, e))
+    put(r.buffer, int64_t{row} * r.W + column, depth_at(t, e, r.rule.perspective), id, r.rule.highest);
+}
+
+// One triangle, pixels in the lanes.
+template <class V>
+void draw_large(const RasterImage<typename V::T>& r, int32_t id) {
+  using T = typename V::T;
+  Triangle<T> t = load_triangle(r.points, r.faces + int64_t{3} * id);
+  T area = signed_area(t);
+  if (!faces_us(area, r.rule.cull)) return;
+  auto low = [](T a, T b, T c) { return a < b ? (a < c ? a : c) : (b < c ? b : c); };
+  auto high = [](T a, T b, T c) { return a > b ? (a > c ? a : c) : (b > c ? b : c); };
+  int first_column, last_column, first_row, last_row;
+  sample_range(low(t.v[0].x, t.v[1].x, t.v[2].x), high(t.v[0].x, t.v[1].x, t.v[2].x), r.W, first_column, last_column);
+  sample_range(low(t.v[0].y, t.v[1].y, t.v[2].y), high(t.v[0].y, t.v[1].y, t.v[2].y), r.H, first_row, last_row);
+  if (first_row < r.first_row) first_row = static_cast<int>(r.first_row);
+  if (last_row >= r.last_row) last_row = static_cast<int>(r.last_row) - 1;
+  Corners<V> c;
+  for (int k = 0; k < 3; ++k) {
+    c.x[k] = V::set(t.v[k].x);
+    c.y[k] = V::set(t.v[k].y);
+    c.z[k] = V::set(t.v[k].z);
+  }
+  V lane_area = V::set(area);
+  for (int row = first_row; row <= last_row; ++row) {
+    for (int column = first_column; column <= last_column; column += V::width) {
+      V px = V::set(column + T(0.5)) + V::iota();
+      typename V::Mask in_row = V::first(last_column - column + 1);
+      Samples<V> s = test_samples(c, lane_area, px, V::set(row + T(0.5)));
+      unsigned hits = (s.inside & in_row).bits();
+      if (hits != 0) {
+        T depth[V::width];
+        depth_lanes(c, s.e, r.rule.perspective).store(depth);
+        for (; hits != 0; hits &= hits - 1) {
+          int lane = __builtin_ctz(hits);
+          put(r.buffer, row * r.W + column + lane, depth[lane], id, r.rule.highest);
+        }
+      }
+      for (unsigned rest = (s.unsure & in_row).bits(); rest != 0; rest &= rest - 1)
+        draw_sample(r, t, area, id, row, column + __builtin_ctz(rest));
+    }
+  }
+}
+
+// The triangles ids[0..V::width), whose boxes hold at most kSmall x kSmall samples and whose orientation is sure.
+template <class V>
+inline void draw_small(const RasterImage<typename V::T>& r, const int32_t* ids, int count) {
+  using T = typename V::T;
+  int32_t corner[3 * V::width];
+  for (int lane = 0; lane < V::width; ++lane) {
+    const int32_t* face = r.faces + int64_t{3} * ids[lane < count ? lane : 0];
+    for (int k = 0; k < 3; ++k) corner[3 * lane + k] = face[k];
+  }
+  Corners<V> c = load_corners<V>(r.points, corner, 3);
+  V half = V::set(T(0.5)), zero = V::set(0);
+  typename V::Mask ignored;
+  V area = edge_lanes(c.x[1], c.y[1], c.x[2], c.y[2], c.x[0], c.y[0], ignored);
+  V left = V::max((V::min(V::min(c.x[0], c.x[1]), c.x[2]) - half).ceil(), zero);
+  V top = V::max((V::min(V::min(c.y[0], c.y[1]), c.y[2]) - half).ceil(), V::set(static_cast<T>(r.first_row)));
+  V right = V::min((V::max(V::max(c.x[0], c.x[1]), c.x[2]) - half).floor(), V::set(static_cast<T>(r.W - 1)));
+  V bottom = V::min((V::max(V::max(c.y[0], c.y[1]), c.y[2]) - half).floor(), V::set(static_cast<T>(r.last_row - 1)));
+  typename V::Mask live = V::first(count);
+  for (int dy = 0; dy < kSmall; ++dy) {
+    V row = top + V::set(static_cast<T>(dy));
+    typename V::Mask rows = live & (row <= bottom);
+    if (rows.bits() == 0) break;
+    for (int dx = 0; dx < kSmall; ++dx) {
+      V column = left + V::set(static_cast<T>(dx));
+      typename V::Mask at = rows & (column <= right);
+      if (at.bits() == 0) break;
+      Samples<V> s = test_samples(c, area, column + half, row + half);
+      unsigned hits = (s.inside & at).bits(), rest = (s.unsure & at).bits();
+      if ((hits | rest) == 0) continue;
+      T depth[V::width], rowf[V::width], columnf[V::width];
+      row.store(rowf);
+      column.store(columnf);
+      depth_lanes(c, s.e, r.rule.perspective).store(depth);
+      for (; hits != 0; hits &= hits - 1) {
+        int lane = __builtin_ctz(hits);
+        int64_t pixel = static_cast<int>(rowf[lane]) * r.W + static_cast<int>(columnf[lane]);
+        put(r.buffer, pixel, depth[lane], ids[lane], r.rule.highest);
+      }
+      for (; rest != 0; rest &= rest - 1) {
+        int lane = __builtin_ctz(rest);
+        Triangle<T> t = load_triangle(r.points, r.faces + int64_t{3} * ids[lane]);
+        draw_sample(r, t, signed_area(t), ids[lane], static_cast<int>(rowf[lane]), static_cast<int>(columnf[lane]));
+      }
+    }
+  }
+}
+
+struct Queue {
+  int32_t ids[kBlock + kSlack];
+  int count = 0;
+};
+
+// Sorts V::width triangles from `face` on into the queues by the number of samples in their boxes.
+template <class V>
+inline void sort_faces(const RasterImage<typename V::T>& r, int32_t face, int count, Queue& single, Queue& small,
+                       Queue& large) {
+  using T = typename V::T;
+  int32_t corner[3 * V::width];
+  const int32_t* corner0 = r.faces + int64_t{3} * face;
+  if (count < V::width) {
+    for (int i = 0; i < 3 * V::width; ++i) corner[i] = corner0[i < 3 * count ? i : 0];
+    corner0 = corner;
+  }
+  Corners<V> c = load_corners<V>(r.points, corner0, 3);
+  V half = V::set(T(0.5)), zero = V::set(0), one = V::set(1);
+  typename V::Mask unsure;
+  V area = edge_lanes(c.x[1], c.y[1], c.x[2], c.y[2], c.x[0], c.y[0], unsure);  // NaN where a corner is NaN
+  typename V::Mask seen = area < zero;
+  if (r.rule.cull == kCullFront) seen = zero < area;
+  if (r.rule.cull == kCullNone) seen = seen | (zero < area);
+  V left = V::max((V::min(V::min(c.x[0], c.x[1]), c.x[2]) - half).ceil(), zero);
+  V top = V::max((V::min(V::min(c.y[0], c.y[1]), c.y[2]) - half).ceil(), V::set(static_cast<T>(r.first_row)));
+  V right = V::min((V::max(V::max(c.x[0], c.x[1]), c.x[2]) - half).floor(), V::set(static_cast<T>(r.W - 1)));
+  V bottom = V::min((V::max(V::max(c.y[0], c.y[1]), c.y[2]) - half).floor(), V::set(static_cast<T>(r.last_row - 1)));
+  typename V::Mask boxed = V::first(count) & (left <= right) & (top <= bottom);
+  typename V::Mask live = (boxed & seen).andnot(unsure);
+  if ((boxed & (live | unsure)).bits() == 0) return;
+  typename V::Mask tiny = (right < left + one) & (bottom < top + one);
+  V most = V::set(static_cast<T>(kSmall));
+  typename V::Mask fits = (right < left + most) & (bottom < top + most);
+  single.count += V::compress(face, live & tiny, single.ids + single.count);
+  small.count += V::compress(face, (live & fits).andnot(tiny), small.ids + small.count);
+  large.count += V::compress(face, live.andnot(fits) | (boxed & unsure), large.ids + large.count);
+}
+
+template <class V>
+void draw_image(const RasterImage<typename V::T>& r) {
+  clear(r.buffer, r.first_row * r.W, r.last_row * r.W);
+  Queue single, small, large;
+  for (int64_t begin = 0; begin < r.F; begin += kBlock) {
+    int64_t end = begin + kBlock < r.F ? begin + kBlock : r.F;
+    single.count = small.count = large.count = 0;
+    for (int64_t f = begin; f < end; f += V::width) {
+      int64_t count = end - f < V::width ? end - f : V::width;
+      sort_faces<V>(r, static_cast<int32_t>(f), static_cast<int>(count), single, small, large);
+    }
+    for (Queue* q : {&single, &small})
+      for (int k = 0; k < q->count; k += V::width)
+        draw_small<V>(r, q->ids + k, q->count - k < V::width ? q->count - k : V::width);
+    for (int k = 0; k < large.count; ++k) draw_large<V>(r, large.ids[k]);
+  }
+}
+
+template <class V>
+void resolve_image(const RasterImage<typename V::T>& r, const ResolvedImage<typename V::T>& o) {
+  using T = typename V::T;
+  const int64_t size = r.H * r.W;
+  for (int64_t row = r.first_row; row < r.last_row; ++row) {
+    for (int64_t column = 0; column < r.W; column += V::width) {
+      int64_t pixel = row * r.W + column;
+      int count = static_cast<int>(r.W - column < V::width ? r.W - column : V::width);
+      int32_t corner[3 * V::width] = {0};
+      T depth[V::width];
+      unsigned bits = 0;
+      for (int lane = 0; lane < count; ++lane) {
+        int32_t id = -1;
+        depth[lane] = 0;
+        if (get(r.buffer, pixel + lane, r.rule.highest, depth[lane], id)) {
+          bits |= 1u << lane;
+          for (int k = 0; k < 3; ++k) corner[3 * lane + k] = r.faces[int64_t{3} * id + k];
+        } else {
+          depth[lane] = 0;
+          id = -1;
+        }
+        o.face_index[pixel + lane] = id;
+        o.depth[pixel + lane] = depth[lane];
+      }
+      T b[3][V::width], rgb[3][V::width];
+      if (bits == 0) {
+        for (int k = 0; k < 3; ++k)
+          for (int lane = 0; lane < count; ++lane) b[k][lane] = rgb[k][lane] = 0;
+      } else {
+        typename V::Mask covered = V::from_bits(bits);
+        Corners<V> c = load_corners<V>(r.points, corner, 3);
+        V px = V::set(static_cast<T>(column) + T(0.5)) + V::iota(), py = V::set(static_cast<T>(row) + T(0.5));
+        V e[3], sum;
+        for (int i = 0; i < 3; ++i) {
+          int k = (i + 1) % 3, l = (i + 2) % 3;
+          typename V::Mask unsure;
+          e[i] = edge_lanes(c.x[k], c.y[k], c.x[l], c.y[l], px, py, unsure);
+          if (unsigned rest = (unsure & covered).bits()) {
+            T lanes[V::width];
+            e[i].store(lanes);
+            for (; rest != 0; rest &= rest - 1) {
+              int lane = __builtin_ctz(rest);
+              const T *from = r.points + int64_t{4} * corner[3 * lane + k], *to = r.points + int64_t{4} * corner[3 * lane + l];
+              lanes[lane] = edge(from[0], from[1], to[0], to[1], column + lane + T(0.5), row + T(0.5));
+            }
+            e[i] = V::load(lanes);
+          }
+          e[i] = e[i].abs();  // covered, so all three have one sign
+          if (r.rule.perspective) e[i] = e[i] / c.z[i];
+        }
+        sum = (e[0] + e[1]) + e[2];
+        V w[3];
+        for (int i = 0; i < 3; ++i) {
+          w[i] = (e[i] / sum).keep(covered);
+          w[i].store(b[i]);
+        }
+        if (o.colors != nullptr) {
+          Corners<V> color = load_corners<V>(o.colors, corner, 3);  // x, y, z are red, green, blue
+          ((w[0] * color.x[0] + w[1] * color.x[1]) + w[2] * color.x[2]).keep(covered).store(rgb[0]);
+          ((w[0] * color.y[0] + w[1] * color.y[1]) + w[2] * color.y[2]).keep(covered).store(rgb[1]);
+          ((w[0] * color.z[0] + w[1] * color.z[1]) + w[2] * color.z[2]).keep(covered).store(rgb[2]);
+        }
+      }
+      for (int lane = 0; lane < count; ++lane)
+        for (int k = 0; k < 3; ++k) o.barycentrics[3 * (pixel + lane) + k] = b[k][lane];
+      if (o.colors != nullptr) {
+        for (int k = 0; k < 3; ++k)
+          for (int lane = 0; lane < count; ++lane) o.image[k * size + pixel + lane] = rgb[k][lane];
+        for (int lane = 0; lane < count; ++lane) o.mask[pixel + lane] = bits >> lane & 1 ? T(1) : T(0);
+      }
+    }
+  }
+}
+
+}  // namespace
+
+extern const RasterKernels raster_table;
+const RasterKernels raster_table = {draw_image<Float>, draw_image<Double>, resolve_image<Float>,
+                                    resolve_image<Double>};
+
+}  // namespace FOCUS_ISA
+}  // namespace focus

@@ -1,0 +1,102 @@
+// The normal of a face and of a vertex, with gradients; shared by the CPU and the CUDA kernels.
+// A sum is four numbers per vertex: the crosses of its faces, and their lengths (used where `normalize` is false).
+#pragma once
+#include <cmath>
+
+#include "core/hd.h"
+
+namespace focus {
+
+template <class T>
+FOCUS_HD void cross(const T a[3], const T b[3], T out[3]) {
+  out[0] = a[1] * b[2] - a[2] * b[1];
+  out[1] = a[2] * b[0] - a[0] * b[2];
+  out[2] = a[0] * b[1] - a[1] * b[0];
+}
+
+template <class T>
+FOCUS_HD bool is_finite(T x) {
+  return x - x == 0;
+}
+
+template <class T>
+struct FaceNormal {
+  T e1[3], e2[3];  // v1 - v0, v2 - v0
+  T n[3];          // e1 x e2
+  T length;
+  bool usable;  // finite; else the face is left out
+};
+
+template <class T>
+FOCUS_HD FaceNormal<T> face_normal(const T* v0, const T* v1, const T* v2) {
+  FaceNormal<T> f;
+  for (int k = 0; k < 3; ++k) {
+    f.e1[k] = v1[k] - v0[k];
+    f.e2[k] = v2[k] - v0[k];
+  }
+  cross(f.e1, f.e2, f.n);
+  f.length = std::sqrt((f.n[0] * f.n[0] + f.n[1] * f.n[1]) + f.n[2] * f.n[2]);
+  f.usable = is_finite(f.n[0]) && is_finite(f.n[1]) && is_finite(f.n[2]);
+  return f;
+}
+
+// Below this a sum counts as zero: its reciprocal would overflow.
+template <class T>
+FOCUS_HD T smallest_sum() {
+  return sizeof(T) == 4 ? T(1e-36) : T(1e-300);
+}
+
+// The sum of a vertex -> its normal; zero where the sum is.
+template <class T>
+FOCUS_HD void finish_normal(const T sum[4], bool normalize, T n[3]) {
+  T scale = sum[3];
+  if (normalize) {
+    T largest = std::fmax(std::fmax(std::fabs(sum[0]), std::fabs(sum[1])), std::fabs(sum[2]));
+    scale = largest;
+    if (scale > smallest_sum<T>()) {
+      T u[3] = {sum[0] / largest, sum[1] / largest, sum[2] / largest};
+      scale = largest * std::sqrt((u[0] * u[0] + u[1] * u[1]) + u[2] * u[2]);
+    }
+  }
+  bool ok = scale > smallest_sum<T>() && is_finite(scale);
+  for (int k = 0; k < 3; ++k) n[k] = ok ? sum[k] / scale : T(0);
+}
+
+// Gradient of a normal -> gradient of its sum.
+template <class T>
+FOCUS_HD void finish_normal_grad(const T sum[4], bool normalize, const T grad[3], T grad_sum[4]) {
+  T n[3];
+  finish_normal(sum, normalize, n);
+  for (int k = 0; k < 4; ++k) grad_sum[k] = 0;
+  if (n[0] == 0 && n[1] == 0 && n[2] == 0) return;
+  T along = (n[0] * grad[0] + n[1] * grad[1]) + n[2] * grad[2];
+  if (normalize) {
+    T largest = std::fmax(std::fmax(std::fabs(sum[0]), std::fabs(sum[1])), std::fabs(sum[2]));
+    T u[3] = {sum[0] / largest, sum[1] / largest, sum[2] / largest};
+    T length = largest * std::sqrt((u[0] * u[0] + u[1] * u[1]) + u[2] * u[2]);
+    for (int k = 0; k < 3; ++k) grad_sum[k] = (grad[k] - n[k] * along) / length;
+  } else {
+    for (int k = 0; k < 3; ++k) grad_sum[k] = grad[k] / sum[3];
+    grad_sum[3] = -along / sum[3];
+  }
+}
+
+// Gradients of the sums of the three corners, added up -> gradient of the corners.
+template <class T>
+FOCUS_HD void face_normal_grad(const FaceNormal<T>& f, const T grad_sum[4], T grad0[3], T grad1[3], T grad2[3]) {
+  T g[3];
+  for (int k = 0; k < 3; ++k) g[k] = grad_sum[k] + (f.length > 0 ? grad_sum[3] * f.n[k] / f.length : T(0));
+  cross(f.e2, g, grad1);
+  cross(g, f.e1, grad2);
+  for (int k = 0; k < 3; ++k) grad0[k] = -(grad1[k] + grad2[k]);
+}
+
+// Corner `corner` of the gradient of one face, for kernels that gather by vertex.
+template <class T>
+FOCUS_HD void face_normal_grad_corner(const FaceNormal<T>& f, const T grad_sum[4], int corner, T grad[3]) {
+  T g0[3], g1[3], g2[3];
+  face_normal_grad(f, grad_sum, g0, g1, g2);
+  for (int k = 0; k < 3; ++k) grad[k] = corner == 0 ? g0[k] : corner == 1 ? g1[k] : g2[k];
+}
+
+}  // namespace focus

@@ -1,0 +1,25 @@
+"""The compiled extension, and why it cannot be used where it cannot. Imported after torch, whose OpenMP pool it shares."""
+
+import torch
+
+try:
+    from . import _C
+except ImportError as error:
+    _C, _MISSING = None, str(error)
+
+
+def why_not(*args) -> list[str]:
+    """Reasons why the compiled kernels cannot run on these arguments."""
+    if _C is None:
+        return [f"focus_kernels._C is not built ({_MISSING})"]
+    device = next(arg for arg in args if isinstance(arg, torch.Tensor)).device
+    if device.type == "cuda" and _C.cuda_archs is None:
+        return ["focus_kernels._C was built without CUDA"]
+    if device.type not in ("cpu", "cuda"):
+        return [f"device {device.type} (supported: cpu, cuda)"]
+    return []
+
+
+def threads() -> int:
+    """How many threads a CPU kernel may use: what torch would."""
+    return torch.get_num_threads()
