@@ -60,7 +60,9 @@ def write_model(
     arrays = {key: np.ascontiguousarray(value) for key, value in arrays.items()}
     metadata = {**metadata, "format": FORMAT, "version": VERSION}
     check_model(arrays, metadata, caller, path)
-    header: dict[str, Any] = {"__metadata__": dict(sorted({**metadata, "checksum": checksum(arrays)}.items()))}
+    header: dict[str, Any] = {
+        "__metadata__": dict(sorted({**metadata, "checksum": checksum(arrays, metadata)}.items()))
+    }
     # Wide types first, so that every tensor starts at a multiple of its item size, as the safetensors library demands.
     order = sorted(arrays, key=lambda key: (-arrays[key].itemsize, key))
     offset = 0
@@ -98,18 +100,18 @@ def read_model(path: str | os.PathLike[str], caller: str = "read_model()") -> tu
             arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
     except SafetensorError as error:
         raise ValueError(f"{caller}: expected {path} to be a complete safetensors file, got: {error}") from error
-    check_model(arrays, metadata, caller, path)
-    if metadata.get("checksum", expected := checksum(arrays)) != expected:
+    written = metadata.pop("checksum", None)
+    if written is not None and written != (found := checksum(arrays, metadata)):
         raise ValueError(
-            f"{caller}: expected the data of {path} to have the checksum {metadata['checksum']} of its header, "
-            f"got {expected}: the file is damaged"
+            f"{caller}: expected {path} to have the checksum {written} of its header, got {found}: the file is damaged"
         )
+    check_model(arrays, metadata, caller, path)
     return arrays, metadata
 
 
-def checksum(arrays: Mapping[str, Array]) -> str:
-    """CRC-32 over names, types, shapes and bytes: finds damage, proves nothing about who wrote the file."""
-    value = 0
+def checksum(arrays: Mapping[str, Array], metadata: Mapping[str, str]) -> str:
+    """CRC-32 of texts, names, types, shapes and bytes: finds damage, proves nothing about who wrote the file."""
+    value = zlib.crc32(json.dumps(sorted(metadata.items())).encode())
     for key in sorted(arrays):
         array = arrays[key]
         value = zlib.crc32(f"{key} {array.dtype.name} {array.shape}".encode(), value)

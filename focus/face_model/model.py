@@ -246,11 +246,9 @@ def _check(name: str, value: Tensor, model: FaceModel, shape: tuple[int | None, 
     wide = model.mean_shape.dtype
     if name == "mean_shape" and wide not in (torch.float32, torch.float64):
         raise TypeError(f"FaceModel(): expected mean_shape to be torch.float32 or torch.float64, got {wide}")
-    if value.dtype in (wide, torch.int64) or (
-        name.endswith("basis") and wide == torch.float32 and value.dtype in _HALF
-    ):
-        return
-    raise TypeError(f"FaceModel(): expected {name} to be {wide} as mean_shape, got {value.dtype}")
+    half = wide == torch.float32 and name.endswith("basis") and value.dtype in _HALF
+    if value.dtype not in (wide, torch.int64) and not half:
+        raise TypeError(f"FaceModel(): expected {name} to be {wide} as mean_shape, got {value.dtype}")
 
 
 def _check_coefficients(function: str, name: str, value: Tensor, count: int) -> None:
