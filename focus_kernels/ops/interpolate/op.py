@@ -8,14 +8,9 @@ from ..._backends import choose, kernels
 from ..._library import register
 from ...topology import Topology
 from ..rasterize.op import Raster
-from . import ref
+from . import native, ref
 
-try:
-    from . import native
-except ImportError:
-    native = None
-
-BACKENDS = {"native": native, "ref": ref} if native else {"ref": ref}
+BACKENDS = {"native": native, "ref": ref}
 
 
 def interpolate(attributes: Tensor, raster: Raster, topology: Topology) -> Tensor:

@@ -9,14 +9,9 @@ from ... import _checks
 from ..._backends import choose, kernels
 from ..._library import register
 from ...topology import Topology
-from . import ref
+from . import native, ref
 
-try:
-    from . import native
-except ImportError:
-    native = None
-
-BACKENDS = {"native": native, "ref": ref} if native else {"ref": ref}
+BACKENDS = {"native": native, "ref": ref}
 COVERAGE = {"top_left": 0, "inclusive": 1, "strict": 2}
 CULL = {"back": 0, "front": 1, None: 2}
 TIE = {"lowest": 0, "highest": 1}

@@ -12,14 +12,9 @@ from ...camera import Camera
 from ...topology import Topology
 from ..rasterize.op import Raster, raster_options
 from ..shade_sh.op import CONVENTIONS
-from . import ref
+from . import native, ref
 
-try:
-    from . import native
-except ImportError:
-    native = None
-
-BACKENDS = {"native": native, "ref": ref} if native else {"ref": ref}
+BACKENDS = {"native": native, "ref": ref}
 
 
 class Render(NamedTuple):

@@ -6,14 +6,9 @@ from torch import Tensor
 from ... import _checks
 from ..._backends import choose, kernels
 from ..._library import register
-from . import ref
+from . import native, ref
 
-try:
-    from . import native
-except ImportError:
-    native = None
-
-BACKENDS = {"native": native, "ref": ref} if native else {"ref": ref}
+BACKENDS = {"native": native, "ref": ref}
 CONVENTIONS = {"unit": 0, "focus": 1}
 
 

@@ -7,14 +7,9 @@ from ... import _checks
 from ..._backends import choose, kernels
 from ..._library import register
 from ...topology import Topology
-from . import ref
+from . import native, ref
 
-try:
-    from . import native
-except ImportError:
-    native = None
-
-BACKENDS = {"native": native, "ref": ref} if native else {"ref": ref}
+BACKENDS = {"native": native, "ref": ref}
 
 
 def vertex_normals(vertices: Tensor, topology: Topology, *, normalize: bool = True) -> Tensor:

@@ -1,0 +1,122 @@
+"""One entry per op and mode: differentiable inputs and a call. What holds for every op is tested over this table."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from meshes import generator, scene, soup, topology
+from tolerances import margin
+from torch import Tensor
+
+import focus_kernels as fk
+
+
+@dataclass(frozen=True)
+class Case:
+    """`call(mesh, **inputs)` gives the differentiable outputs; `inputs` are float64 on the CPU, batch first."""
+
+    name: str
+    op: str
+    faces: Tensor
+    num_vertices: int
+    inputs: dict[str, Tensor]
+    call: Callable[..., tuple[Tensor, ...]]
+    unbatched: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return self.name
+
+    def on(self, device: str) -> Callable[..., tuple[Tensor, ...]]:
+        """The call with its topology made, once, outside of whatever compiles or fakes the call."""
+        return partial(self.call, topology(self.faces, self.num_vertices, device))
+
+
+def _rand(seed: int, *shape: int) -> Tensor:
+    return torch.randn(*shape, generator=generator(seed), dtype=torch.float64)
+
+
+def _fan() -> Tensor:
+    """Faces around a few vertices, a degenerate one, and vertex 7 in none."""
+    return torch.tensor([[0, 1, 2], [0, 2, 3], [0, 3, 4], [4, 5, 6], [2, 6, 5], [1, 1, 6], [3, 8, 5]])
+
+
+def _vertex_normals(normalize: bool) -> Case:
+    def call(mesh, vertices):
+        return (fk.vertex_normals(vertices, mesh, normalize=normalize),)
+
+    name = "vertex_normals-" + ("unit" if normalize else "mean")
+    return Case(name, "vertex_normals", _fan(), 9, {"vertices": _rand(0, 3, 9, 3)}, call)
+
+
+def _shade_sh(convention: str) -> Case:
+    def call(_, normals, albedo, sh_coeffs):
+        return (fk.shade_sh(normals, albedo, sh_coeffs, convention=convention),)
+
+    # Lengths of 0.9, as mean normals have: |z| < 1 keeps "focus" differentiable.
+    normals = 0.9 * torch.nn.functional.normalize(_rand(1, 3, 11, 3), dim=-1)
+    inputs = {"normals": normals, "albedo": _rand(2, 3, 11, 3), "sh_coeffs": _rand(3, 3, 3, 9)}
+    return Case(f"shade_sh-{convention}", "shade_sh", _fan(), 9, inputs, call)
+
+
+def _rasterize(perspective: bool, seed: int) -> Case:
+    size = (7, 9)
+
+    def call(mesh, positions):
+        raster = fk.rasterize(positions, mesh, size, cull=None, perspective_correct=perspective)
+        return raster.barycentrics, raster.depth
+
+    positions, faces = soup(seed, 3, 5, size, scale=0.9)
+    assert margin(positions, faces, size) > 1e-4  # finite differences must not change what is seen
+    name = "rasterize-" + ("perspective" if perspective else "affine")
+    return Case(name, "rasterize", faces, 15, {"positions": positions}, call)
+
+
+def _interpolate() -> Case:
+    # Each image has the same ids, so that the case can be split; the attributes and weights differ.
+    face_index = torch.randint(-1, len(_fan()), (1, 4, 6), generator=generator(5), dtype=torch.int32)
+
+    def call(mesh, attributes, barycentrics):
+        index = face_index.to(mesh.device).expand(len(attributes), -1, -1)
+        raster = fk.Raster(index, barycentrics, torch.zeros_like(barycentrics[..., 0]))
+        return (fk.interpolate(attributes, raster, mesh),)
+
+    inputs = {"attributes": _rand(6, 3, 9, 5), "barycentrics": _rand(7, 3, 4, 6, 3)}
+    return Case("interpolate", "interpolate", _fan(), 9, inputs, call)
+
+
+def _render_sh(name: str, orthographic: bool = False, **options) -> Case:
+    size = (8, 7)
+
+    def call(mesh, vertices, albedo, sh_coeffs, K, R, t):
+        camera = fk.Camera(K, R, t, orthographic=orthographic)
+        render = fk.render_sh(vertices, albedo, sh_coeffs, mesh, camera, size, **options)
+        return render.image, render.raster.barycentrics, render.raster.depth, render.positions
+
+    inputs = scene(11, 3, 3, size, orthographic)
+    faces = inputs.pop("faces")
+    positions = fk.Camera(inputs["K"], inputs["R"], inputs["t"], orthographic=orthographic).project(inputs["vertices"])
+    assert margin(positions, faces, size) > 1e-4  # as above
+    return Case(f"render_sh-{name}", "render_sh", faces, inputs["vertices"].shape[1], inputs, call)
+
+
+def _blend() -> Case:
+    inputs = {"mean": _rand(8, 9, 3), "basis": _rand(9, 4, 9, 3), "coeffs": _rand(10, 3, 4)}
+    call = lambda _, **inputs: (fk.blend(**inputs),)
+    return Case("blend", "blend", _fan(), 9, inputs, call, unbatched=("mean", "basis"))
+
+
+CASES = [
+    _vertex_normals(True),
+    _vertex_normals(False),
+    _shade_sh("unit"),
+    _shade_sh("focus"),
+    _rasterize(True, 20),
+    _rasterize(False, 21),
+    _interpolate(),
+    _render_sh("perspective"),
+    _render_sh("orthographic", orthographic=True),
+    _render_sh("focus", normals="focus", perspective_correct=False, coverage="inclusive"),
+    _blend(),
+]
+KERNEL_CASES = [case for case in CASES if case.op != "blend"]

@@ -1,0 +1,65 @@
+"""Fixtures of the op tests: which backend runs, and memory that nobody wrote is NaN."""
+
+from importlib import import_module
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from focus_kernels import _backends
+
+DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+KERNELS = [("native", device) for device in DEVICES]
+INT_POISON = 0x5A5A5A5A
+
+
+def _force(request, monkeypatch, name: str, device: str) -> SimpleNamespace:
+    """Force backend `name`; skip with its reasons where the op under test cannot run on it."""
+    op = request.node.callspec.params.get("case", request.module.__name__.removeprefix("test_"))
+    op = getattr(op, "op", op).removesuffix("_rules")
+    backends = import_module(f"focus_kernels.ops.{op}.op").BACKENDS
+    if name not in backends:
+        pytest.skip(f"{op} has no {name} backend")
+    reasons = backends[name].why_not(torch.zeros(1, device=device))
+    if reasons:
+        pytest.skip(f"{name}: {'; '.join(reasons)}")
+    monkeypatch.setattr(_backends, "FORCED", name)
+    return SimpleNamespace(name=name, device=device)
+
+
+@pytest.fixture(params=[*KERNELS, ("ref", "cpu")], ids="-".join)
+def backend(request, monkeypatch):
+    """Every backend of the op, the definition included."""
+    return _force(request, monkeypatch, *request.param)
+
+
+@pytest.fixture(params=KERNELS, ids="-".join)
+def kernel(request, monkeypatch):
+    """The hand-written backends only, to be held against the definition."""
+    return _force(request, monkeypatch, *request.param)
+
+
+@pytest.fixture(autouse=True)
+def poisoned_memory(monkeypatch):
+    """What `torch.empty` gives is NaN (or a wild integer), so that an output nobody writes fails at once."""
+
+    def poisoned(function):
+        def wrapper(*args, **kwargs):
+            tensor = function(*args, **kwargs)
+            if tensor.is_floating_point():
+                return tensor.fill_(torch.nan)
+            return tensor.fill_(INT_POISON) if tensor.dtype in (torch.int32, torch.int64) else tensor
+
+        return wrapper
+
+    monkeypatch.setattr(torch, "empty", poisoned(torch.empty))
+    monkeypatch.setattr(torch, "empty_like", poisoned(torch.empty_like))
+    monkeypatch.setattr(torch.Tensor, "new_empty", poisoned(torch.Tensor.new_empty))
+
+
+@pytest.fixture
+def threads():
+    """Sets the number of torch threads for one test."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)

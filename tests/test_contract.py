@@ -1,0 +1,210 @@
+"""What every op promises, over the table of cases.py: gradients, dtypes, layouts, compilers, determinism."""
+
+from collections.abc import Callable
+from importlib import import_module
+
+import pytest
+import torch
+from cases import CASES, KERNEL_CASES, Case
+from meshes import cast, generator
+from tolerances import assert_as_accurate, assert_rounding_only, assert_same_bits
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from focus_kernels import _backends
+
+every_case = pytest.mark.parametrize("case", CASES, ids=str)
+kernel_case = pytest.mark.parametrize("case", KERNEL_CASES, ids=str)
+
+
+def cotangents_of(outputs) -> list[torch.Tensor]:
+    return [torch.randn(out.shape, generator=generator(3), dtype=torch.float64).to(out) for out in outputs]
+
+
+def run(call: Callable, inputs: dict) -> tuple[list, dict]:
+    """Outputs of a case, and the gradient of each input under random cotangents."""
+    outputs = call(**inputs)
+    grads = torch.autograd.grad(outputs, list(inputs.values()), cotangents_of(outputs))
+    return [out.detach() for out in outputs], dict(zip(inputs, grads, strict=True))
+
+
+def run_ref(case: Case, dtype: torch.dtype, monkeypatch) -> tuple[list, dict]:
+    with monkeypatch.context() as patch:
+        patch.setattr(_backends, "FORCED", "ref")
+        return run(case.on("cpu"), cast(case.inputs, dtype, "cpu", grad=True))
+
+
+@every_case
+def test_gradcheck(case, backend):
+    call = case.on(backend.device)
+    inputs = cast(case.inputs, torch.float64, backend.device, grad=True)
+    names = list(inputs)
+    positional = lambda *values: call(**dict(zip(names, values, strict=True)))
+    # Torch differentiates ref itself: there a projected check will do.
+    assert torch.autograd.gradcheck(positional, tuple(inputs.values()), fast_mode=backend.name == "ref")
+
+
+@kernel_case
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
+def test_matches_ref(case, kernel, dtype, monkeypatch):
+    call = case.on(kernel.device)
+    outputs, grads = run(call, cast(case.inputs, dtype, kernel.device, grad=True))
+    plain, plain_grads = run_ref(case, torch.float32, monkeypatch)
+    exact, exact_grads = run_ref(case, torch.float64, monkeypatch)
+    rows = [(f"output {i}", *row) for i, row in enumerate(zip(outputs, plain, exact, strict=True))]
+    rows += [(f"grad_{name}", grads[name], plain_grads[name], exact_grads[name]) for name in grads]
+    for what, got, near, true in rows:
+        if dtype == torch.float32:
+            assert_as_accurate(got.detach().cpu(), near, true, what)
+        else:
+            assert_rounding_only(got.detach().cpu(), true, near, what)
+
+
+@kernel_case
+def test_second_derivative_is_an_error(case, kernel):
+    call = case.on(kernel.device)
+    inputs = cast(case.inputs, torch.float64, kernel.device, grad=True)
+    outputs = call(**inputs)
+    total = sum((out**2).sum() for out in outputs)
+    grads = torch.autograd.grad(total, list(inputs.values()), create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        sum(grad.sum() for grad in grads).backward()
+
+
+@kernel_case
+def test_opcheck(case, kernel, monkeypatch):
+    call = case.on(kernel.device)
+    op = import_module(f"focus_kernels.ops.{case.op}.op")
+    recorded = []
+    for name in ("_FORWARD", "_BACKWARD"):
+        raw = getattr(op, name)
+        monkeypatch.setattr(op, name, lambda *args, raw=raw: recorded.append((raw, args)) or raw(*args))
+    run(call, cast(case.inputs, torch.float32, kernel.device, grad=True))
+    assert len(recorded) == 2
+    for raw, args in recorded:
+        args = [value.detach() if isinstance(value, torch.Tensor) else value for value in args]
+        torch.library.opcheck(raw, tuple(args))
+
+
+@every_case
+def test_fake_tensors(case, backend):
+    call = case.on(backend.device)
+    inputs = cast(case.inputs, torch.float32, backend.device)
+    real = call(**inputs)
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        fake = call(**{name: mode.from_tensor(value) for name, value in inputs.items()})
+    for one, other in zip(fake, real, strict=True):
+        assert (one.shape, one.dtype, one.device, one.stride()) == (
+            other.shape,
+            other.dtype,
+            other.device,
+            other.stride(),
+        )
+
+
+@every_case
+def test_compile(case, backend):
+    call = case.on(backend.device)
+    torch.compiler.reset()
+    inputs = cast(case.inputs, torch.float64, backend.device, grad=True)
+    outputs, grads = run(call, inputs)
+    got, got_grads = run(torch.compile(call, fullgraph=True, backend="aot_eager"), inputs)
+    for one, other in zip([*got, *got_grads.values()], [*outputs, *grads.values()], strict=True):
+        # The compiler may reorder the sums of plain torch (ref, and the expanded camera), not those of a kernel.
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+
+
+@every_case
+def test_autocast(case, backend):
+    call = case.on(backend.device)
+    inputs = cast(case.inputs, torch.bfloat16, backend.device, grad=True)
+    wide = {name: value.detach().float().requires_grad_() for name, value in inputs.items()}
+
+    def under_autocast(**inputs):
+        with torch.autocast(backend.device, dtype=torch.bfloat16):
+            return call(**inputs)
+
+    outputs, grads = run(under_autocast, inputs)
+    want, want_grads = run(call, wide)
+    for one, other in zip(outputs, want, strict=True):
+        assert one.dtype == torch.float32
+        assert_same_bits(one.detach(), other.detach())
+    for name in grads:
+        assert grads[name].dtype == torch.bfloat16
+        assert_same_bits(grads[name].float(), want_grads[name].bfloat16().float(), name)
+
+
+@every_case
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.int64], ids=str)
+def test_other_dtypes_are_an_error(case, backend, dtype):
+    call = case.on(backend.device)
+    inputs = {name: value.to(dtype) for name, value in cast(case.inputs, torch.float32, backend.device).items()}
+    with pytest.raises(TypeError, match=r"\w+\(\): expected [\w.]+ to be float32 or float64, got "):
+        call(**inputs)
+
+
+@every_case
+def test_mixed_dtypes_are_an_error(case, backend):
+    call = case.on(backend.device)
+    inputs = cast(case.inputs, torch.float32, backend.device)
+    if len(inputs) == 1:
+        pytest.skip("one floating input")
+    for name in inputs:
+        mixed = {**inputs, name: inputs[name].double()}
+        with pytest.raises(TypeError, match=r"\w+\(\): expected [\w.]+ to be float(32|64) as [\w.]+, got float(32|64)"):
+            call(**mixed)
+
+
+@every_case
+def test_strided_and_expanded_inputs(case, backend):
+    call = case.on(backend.device)
+    inputs = cast(case.inputs, torch.float64, backend.device, grad=True)
+    outputs, grads = run(call, inputs)
+    strided = {}
+    for name, value in inputs.items():
+        # Every other element of a transposed tensor of NaN.
+        space = torch.full(
+            [2 * size for size in reversed(value.shape)], torch.nan, dtype=value.dtype, device=value.device
+        )
+        view = space[(slice(1, None, 2),) * value.dim()].permute(*reversed(range(value.dim())))
+        strided[name] = view.copy_(value.detach()).requires_grad_()
+        assert not strided[name].is_contiguous()
+    got, got_grads = run(call, strided)
+    for one, other in zip([*got, *got_grads.values()], [*outputs, *grads.values()], strict=True):
+        assert_same_bits(one.detach(), other.detach())
+
+    whole = {
+        name: value if name in case.unbatched else value[:1].expand(3, *value.shape[1:])
+        for name, value in cast(case.inputs, torch.float64, backend.device).items()
+    }
+    copies = {name: value.clone() for name, value in whole.items()}
+    for one, other in zip(call(**whole), call(**copies), strict=True):
+        assert_same_bits(one, other)
+
+
+@every_case
+def test_empty_batch(case, backend):
+    call = case.on(backend.device)
+    full = cast(case.inputs, torch.float32, backend.device)
+    inputs = {name: (value if name in case.unbatched else value[:0]).requires_grad_() for name, value in full.items()}
+    outputs, grads = run(call, inputs)
+    for out, want in zip(outputs, call(**full), strict=True):
+        assert out.shape == (0, *want.shape[1:])
+    for name, grad in grads.items():
+        assert grad.shape == inputs[name].shape and not grad.abs().sum()
+
+
+@kernel_case
+def test_same_bits_from_run_to_run_and_per_image(case, kernel):
+    call = case.on(kernel.device)
+    inputs = cast(case.inputs, torch.float32, kernel.device, grad=True)
+    outputs, grads = run(call, inputs)
+    again, again_grads = run(call, inputs)
+    for one, other in zip([*again, *again_grads.values()], [*outputs, *grads.values()], strict=True):
+        assert_same_bits(one, other)
+    cotangents = cotangents_of(outputs)
+    for b in range(3):
+        single = {name: value[b : b + 1].detach().requires_grad_() for name, value in inputs.items()}
+        out = call(**single)
+        grad = torch.autograd.grad(out, list(single.values()), [cotangent[b : b + 1] for cotangent in cotangents])
+        for one, other in zip([*out, *grad], [*outputs, *grads.values()], strict=True):
+            assert_same_bits(one.detach(), other[b : b + 1].detach(), f"image {b}")
