@@ -11,7 +11,7 @@ from focus.face_model import FaceModel
 from focus_kernels import Camera, Render, render_sh, vertex_normals
 
 from .contour import Contour
-from .light import fit_light
+from .light import fit_light, light_mean, light_precision
 from .result import FitError
 from .settings import NOSE_RIDGE_AND_INNER_LIP, FitSettings
 
@@ -44,7 +44,7 @@ class Photometric:
         self.model, self.photo, self.inside, self.settings = model, photo, inside, settings
         self.contour, self.targets = contour, targets
         self.size = photo.shape[-1]
-        like = model.mean_shape
+        like, s = model.mean_shape, settings
         num_identity = len(model.identity_basis)
 
         def leaf(values: np.ndarray) -> Tensor:
@@ -56,11 +56,14 @@ class Photometric:
         self.angles, self.translation = leaf(angles), leaf(translation[:2])
         self.depth = leaf(translation[2:])
         weights = torch.ones(68, dtype=like.dtype, device=like.device)
-        weights[list(NOSE_RIDGE_AND_INNER_LIP)] = settings.landmark_focus
-        weights[:17] = (settings.landmark_sigma / settings.jaw_sigma) ** 2
+        weights[list(NOSE_RIDGE_AND_INNER_LIP)] = s.landmark_focus
+        weights[:17] = (s.landmark_sigma / s.jaw_sigma) ** 2
         self.landmark_weights = weights
         self.target_points = torch.as_tensor(targets, dtype=like.dtype, device=like.device)
         self.chosen = model.landmarks
+        precision = light_precision(s.light_level_weight, s.light_colour_weight, s.light_band_weight)
+        self.precision = torch.as_tensor(precision).to(like)
+        self.light_mean = torch.as_tensor(light_mean().reshape(27)).to(like)
 
     def camera(self) -> Camera:
         return focus_camera(self.angles, torch.cat([self.translation, self.depth], 1), size=self.size)
@@ -100,8 +103,7 @@ class Photometric:
             start=s.start_threshold,
             end=s.inlier_threshold,
             prior=s.prior_weight / (s.pixel_weight * COEFFICIENTS),
-            colour_pull=s.light_colour_weight,
-            band_pull=s.light_band_weight,
+            precision=self.precision.cpu().numpy().astype(np.float64),
         )
         self.light.copy_(torch.as_tensor(light)[None])
         self.albedo.copy_(torch.as_tensor(coeffs)[None])
@@ -131,6 +133,8 @@ class Photometric:
         robust = s.landmark_outlier**2
         landmark = (self.landmark_weights * robust * offset / (robust + offset)).mean()
         prior = sum(coeffs.square().sum() for coeffs in (self.identity, self.expression, self.albedo)) / COEFFICIENTS
+        light = self.light.reshape(27) - self.light_mean
+        pixel = pixel + light @ (self.precision @ light)
         return s.pixel_weight * pixel + s.landmark_weight * landmark + s.prior_weight * prior
 
     def optimise(self, progress: Callable[[str, int, int], None] | None) -> None:

@@ -32,10 +32,13 @@ class FitSettings:
     # light and albedo in closed form
     light_rounds: int = 8
     """alternations of light, albedo and weights."""
-    light_colour_weight: float = 2e-3
-    """penalty on the difference of the three colours' light (per visible vertex): skin colour belongs to the albedo."""
-    light_band_weight: float = 1e-3
-    """penalty on bands 1 and 2 of the light (per visible vertex)."""
+    light_level_weight: float = 4e-4
+    """penalty on the squared relative difference of band 0 from FOCUS's 0.7 * 2 pi, beside Eq. 5: photos are exposed
+    alike, so that a bright face is more likely bright skin than bright light."""
+    light_colour_weight: float = 1e-3
+    """penalty on the squared difference of a colour's light from the mean of the three: skin colour is albedo."""
+    light_band_weight: float = 2e-4
+    """penalty on the squares of bands 1 and 2."""
 
     # photometric stage
     iterations: int = 300
