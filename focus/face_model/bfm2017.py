@@ -41,54 +41,60 @@ CROPPED_LANDMARKS = (
 
 def load_bfm2017(path: Path, options: Options) -> ModelArrays:
     """Reads the .h5 file. Bases are pcaBasis * sqrt(pcaVariance); the mean is shape mean + expression mean."""
-    with h5py.File(path, "r") as file:
+    try:
+        with h5py.File(path, "r") as file:
+            return _load(file, path, options)
+    except OSError as error:
+        raise ValueError(f"{options.caller}: expected {path} to be a complete HDF5 file, got: {error}") from error
 
-        def dataset(name: str) -> h5py.Dataset:
-            item = file.get(name)
-            if not isinstance(item, h5py.Dataset):
-                options.fail(f"{path} to be a Basel Face Model with the dataset {name}", f"the groups {sorted(file)}")
-            return item
 
-        def mean(kind: str) -> Array:
-            values = np.asarray(dataset(f"{kind}/model/mean"), np.float64).reshape(-1)
-            if values.size == 0 or values.size % 3 or (kind != "shape" and values.size != 3 * len(shape_mean)):
-                options.fail(f"{kind}/model/mean in {path} to hold 3 numbers per vertex", f"{values.size} numbers")
-            return values.reshape(-1, 3)
+def _load(file: h5py.File, path: Path, options: Options) -> ModelArrays:
+    def dataset(name: str) -> h5py.Dataset:
+        item = file.get(name)
+        if not isinstance(item, h5py.Dataset):
+            options.fail(f"{path} to be a Basel Face Model with the dataset {name}", f"the groups {sorted(file)}")
+        return item
 
-        def fill(out: Array, kind: str, ids: Array) -> None:
-            basis, variance = dataset(f"{kind}/model/pcaBasis"), dataset(f"{kind}/model/pcaVariance")
-            values = basis[:, : len(out)].reshape(-1, 3, len(out))
-            out[:] = values[ids].transpose(2, 0, 1)
-            out *= np.sqrt(np.asarray(variance[: len(out)], np.float64)).astype(out.dtype)[:, None, None]
+    def mean(kind: str) -> Array:
+        values = np.asarray(dataset(f"{kind}/model/mean"), np.float64).reshape(-1)
+        if values.size == 0 or values.size % 3 or (kind != "shape" and values.size != 3 * len(shape_mean)):
+            options.fail(f"{kind}/model/mean in {path} to hold 3 numbers per vertex", f"{values.size} numbers")
+        return values.reshape(-1, 3)
 
-        def count(kind: str, which: int) -> int:
-            shape, variance = dataset(f"{kind}/model/pcaBasis").shape, dataset(f"{kind}/model/pcaVariance").shape
-            if len(shape) != 2 or shape[0] != 3 * len(shape_mean) or variance != shape[1:]:
-                what = f"[{3 * len(shape_mean)}, K] with K variances"
-                options.fail(f"{kind}/model/pcaBasis in {path} to be {what}", f"{list(shape)} with {list(variance)}")
-            return options.count(which, shape[1])
+    def fill(out: Array, kind: str, ids: Array) -> None:
+        basis, variance = dataset(f"{kind}/model/pcaBasis"), dataset(f"{kind}/model/pcaVariance")
+        values = basis[:, : len(out)].reshape(-1, 3, len(out))
+        out[:] = values[ids].transpose(2, 0, 1)
+        out *= np.sqrt(np.asarray(variance[: len(out)], np.float64)).astype(out.dtype)[:, None, None]
 
-        shape_mean = mean("shape")
-        cells = np.asarray(dataset("shape/representer/cells"), np.int64)
-        if cells.ndim != 2 or 3 not in cells.shape:
-            options.fail(f"shape/representer/cells in {path} to be [3, F]", list(cells.shape))
-        faces = cells.T if cells.shape[0] == 3 else cells
-        if faces.size and (faces.min() < 0 or faces.max() >= len(shape_mean)):
-            options.fail(f"cells in {path} to be in 0..{len(shape_mean) - 1}", f"{faces.min()}..{faces.max()}")
+    def count(kind: str, which: int) -> int:
+        shape, variance = dataset(f"{kind}/model/pcaBasis").shape, dataset(f"{kind}/model/pcaVariance").shape
+        if len(shape) != 2 or shape[0] != 3 * len(shape_mean) or variance != shape[1:]:
+            what = f"[{3 * len(shape_mean)}, K] with K variances"
+            options.fail(f"{kind}/model/pcaBasis in {path} to be {what}", f"{list(shape)} with {list(variance)}")
+        return options.count(which, shape[1])
 
-        full_faces, ids = faces, np.arange(len(shape_mean))
-        if options.crop:
-            ids, faces = keep_vertices(faces, face_region(shape_mean))
-            if len(ids) == 0:
-                options.fail(f"{path} to have a face in FOCUS's crop region", "none (crop=False loads all of it)")
-        num_identity, num_expression = count("shape", 0), count("expression", 1)
-        shape_basis = np.empty((num_identity + num_expression, len(ids), 3), options.dtype)
-        fill(shape_basis[:num_identity], "shape", ids)
-        fill(shape_basis[num_identity:], "expression", ids)
-        albedo_basis = np.empty((count("color", 2), len(ids), 3), options.dtype)
-        fill(albedo_basis, "color", ids)
-        positions = (shape_mean + mean("expression"))[ids] - _CENTER
-        albedo = mean("color")[ids]
+    shape_mean = mean("shape")
+    cells = np.asarray(dataset("shape/representer/cells"), np.int64)
+    if cells.ndim != 2 or 3 not in cells.shape:
+        options.fail(f"shape/representer/cells in {path} to be [3, F]", list(cells.shape))
+    faces = cells.T if cells.shape[0] == 3 else cells
+    if faces.size and (faces.min() < 0 or faces.max() >= len(shape_mean)):
+        options.fail(f"cells in {path} to be in 0..{len(shape_mean) - 1}", f"{faces.min()}..{faces.max()}")
+
+    full_faces, ids = faces, np.arange(len(shape_mean))
+    if options.crop:
+        ids, faces = keep_vertices(faces, face_region(shape_mean))
+        if len(ids) == 0:
+            options.fail(f"{path} to have a face in FOCUS's crop region", "none (crop=False loads all of it)")
+    num_identity, num_expression = count("shape", 0), count("expression", 1)
+    shape_basis = np.empty((num_identity + num_expression, len(ids), 3), options.dtype)
+    fill(shape_basis[:num_identity], "shape", ids)
+    fill(shape_basis[num_identity:], "expression", ids)
+    albedo_basis = np.empty((count("color", 2), len(ids), 3), options.dtype)
+    fill(albedo_basis, "color", ids)
+    positions = (shape_mean + mean("expression"))[ids] - _CENTER
+    albedo = mean("color")[ids]
 
     landmarks, note = _landmarks(shape_mean, full_faces, ids, options)
     return ModelArrays(

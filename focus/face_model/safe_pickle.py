@@ -28,7 +28,7 @@ _ALLOWED = {
         (("chumpy.ch", "chumpy"), ("Ch",)),
         (("_codecs",), ("encode",)),
         (("copy_reg", "copyreg"), ("_reconstructor",)),
-        (("__builtin__", "builtins"), ("object", "set", "frozenset", "bytearray")),
+        (("__builtin__", "builtins"), ("object", "set", "frozenset", "bytes", "bytearray")),
         (("collections",), ("OrderedDict",)),
         (("torch._utils",), ("_rebuild_tensor_v2",)),
         (("torch.storage",), ("_load_from_bytes",)),
@@ -180,8 +180,8 @@ def _dtype(value: Any) -> np.dtype[Any] | None:
 
 
 def _raw(value: Any) -> bytes | None:
-    if isinstance(value, Record) and value.origin.endswith((".encode", ".bytearray")) and value.args:
-        value = value.args[0]
+    if isinstance(value, Record) and value.origin.endswith((".encode", ".bytes", ".bytearray")):
+        value = value.args[0] if value.args else b""
     if isinstance(value, str):  # Python 2 pickled bytes as text, Python 3's protocol 2 pickles them as latin1
         try:
             return value.encode("latin1")
