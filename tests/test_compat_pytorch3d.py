@@ -151,6 +151,21 @@ def test_meshes_of_different_sizes():
         first += len(f)
 
 
+def test_gradients_do_not_depend_on_threads():
+    verts, faces = soup(11, 60_000, torch.float32)
+    faces = faces % 5000  # many faces at each vertex
+    threads, grads = torch.get_num_threads(), []
+    try:
+        for count in (1, 4, 4):
+            torch.set_num_threads(count)
+            leaf = verts[:5000].clone().requires_grad_()
+            out = rasterize_meshes(Meshes([leaf, leaf], [faces, faces]), 48)
+            grads.append(torch.autograd.grad(out[1].sum() + out[2].square().sum() + out[3].sum(), leaf)[0])
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(grads[0], grads[1]) and torch.equal(grads[1], grads[2])
+
+
 @pytest.mark.parametrize("perspective_correct", [False, True])
 @pytest.mark.parametrize("clip", [False, True])
 def test_gradcheck(perspective_correct, clip):

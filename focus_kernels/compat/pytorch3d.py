@@ -184,23 +184,24 @@ def rasterize_meshes(
     if verts.dtype not in (torch.float32, torch.float64):
         _checks.fail(TypeError, "rasterize_meshes", "meshes", "of float32 or float64 vertices", str(verts.dtype))
 
-    corners = _padded_corners(verts[meshes.faces_packed()], meshes.num_faces_per_mesh().tolist())  # [B, F, 3, 3]
-    keep = _is_drawn(corners)[..., None]  # [B, F, 1]
+    x, y, z = _corners(verts, meshes.faces_packed(), meshes.num_faces_per_mesh().tolist())  # [3, B, F] each
+    keep = _is_drawn(x.detach(), y.detach(), z.detach())  # [B, F]
     # a harmless triangle stands in for a dropped one, so that no gradient meets 0 * inf
-    corners = torch.where(keep[..., None], corners, corners.new_tensor([[0, 0, 1], [1, 0, 1], [0, 1, 1]]))
-    x, y, z = corners.unbind(-1)  # [B, F, 3]
-    area = _doubled_area(x, y)[..., None]
+    x = torch.where(keep, x, x.new_tensor([0, 1, 0])[:, None, None])
+    y = torch.where(keep, y, y.new_tensor([0, 0, 1])[:, None, None])
+    z = torch.where(keep, z, 1)
+    area = _doubled_area(x, y)
     bias = area / (area + _EPSILON)
     biased = not (perspective_correct or clip_barycentric_coords)
 
     # NDC to pixels; upstream orders affine faces by the biased depth
     scale = min(height, width) / 2
-    depth = torch.where(keep, z * bias if biased else z, -1.0)
-    positions = torch.stack([width / 2 - scale * x, height / 2 - scale * y, depth], -1).flatten(1, 2)  # [B, 3F, 3]
-    topology = _soup(corners.shape[1], corners.device)
+    depth = torch.where(keep, z * bias if biased else z, -1)
+    positions = torch.stack([width / 2 - scale * x, height / 2 - scale * y, depth])  # [3, 3, B, F]
+    corners, faces = _soup(keep.shape[1], keep.device)
     raster = rasterize(
-        positions,
-        topology,
+        positions.permute(2, 3, 1, 0).flatten(1, 2),  # [B, 3F, 3]
+        corners,
         (height, width),
         coverage="strict",
         cull="back" if cull_backfaces else None,
@@ -210,21 +211,21 @@ def rasterize_meshes(
     covered = raster.face_index >= 0
 
     # distance to edge i = affine barycentric i times the height over it; b_i z_i / depth undoes perspective
-    heights = area.abs() / torch.hypot(x.roll(-1, -1) - x.roll(1, -1), y.roll(-1, -1) - y.roll(1, -1))
+    heights = area.abs() / torch.hypot(x.roll(-1, 0) - x.roll(1, 0), y.roll(-1, 0) - y.roll(1, 0))
     if perspective_correct:
-        per_face = torch.cat([bias * z.prod(-1, keepdim=True), heights * z], -1)
+        per_face = [bias * z[0] * z[1] * z[2], *(heights * z)]
     else:
-        per_face = torch.cat([bias, heights], -1)
-    per_face = per_face[:, :, None].expand(-1, -1, 3, -1).flatten(1, 2)  # [B, 3F, 4], equal at the three corners
-    at_pixels = interpolate(per_face, raster, topology).permute(0, 2, 3, 1)  # [B, H, W, 4]
+        per_face = [bias, *heights]
+    at_pixels = interpolate(torch.stack(per_face).permute(1, 2, 0), raster, faces)  # [B, 4, H, W]
+    at_pixels = at_pixels.permute(0, 2, 3, 1)  # [B, H, W, 4]
     factor = at_pixels[..., 0]
     distance = (raster.barycentrics * at_pixels[..., 1:]).amin(-1)
     zbuf, bary = raster.depth, raster.barycentrics
     if perspective_correct:
-        true_depth = torch.where(covered, zbuf, 1.0)
+        true_depth = torch.where(covered, zbuf, 1)
         distance = distance / true_depth
         denominator = factor / true_depth  # upstream divides by max(this, 1e-8)
-        total = torch.where(denominator < _EPSILON, denominator / _EPSILON, 1.0)
+        total = torch.where(denominator < _EPSILON, denominator / _EPSILON, 1)
         if clip_barycentric_coords:
             total = total / total.clamp(min=1e-5)
         zbuf, bary = zbuf * total, bary * total[..., None]
@@ -239,36 +240,44 @@ def rasterize_meshes(
     return pix_to_face[..., None], zbuf[..., None], bary[..., None, :], dists[..., None]
 
 
-def _doubled_area(x: Tensor, y: Tensor) -> Tensor:
-    """Signed doubled area of [..., 3] corners, positive when counter-clockwise in the image (x left, y up)."""
-    return (x[..., 2] - x[..., 0]) * (y[..., 1] - y[..., 0]) - (y[..., 2] - y[..., 0]) * (x[..., 1] - x[..., 0])
-
-
-def _is_drawn(corners: Tensor) -> Tensor:
-    """Bool [B, F]: finite, in front, and not degenerate, by upstream's thresholds."""
-    x, y, z = corners.detach().unbind(-1)
-    area = _doubled_area(x, y)
-    finite = corners.detach().flatten(2).isfinite().all(-1) & area.isfinite()
-    return finite & (area.abs() > _EPSILON) & (z.amin(-1) >= _EPSILON)
-
-
-def _padded_corners(packed: Tensor, counts: list[int]) -> Tensor:
-    """[sum F, 3, 3] -> [B, max F, 3, 3], missing faces NaN."""
+def _corners(verts: Tensor, faces: Tensor, counts: list[int]) -> list[Tensor]:
+    """x, y and z of the corners, [3, B, max F] each; missing faces are NaN."""
     most = max(counts, default=0)
-    if all(count == most for count in counts):
-        return packed.reshape(len(counts), most, 3, 3)
-    slots = [b * most + f for b, count in enumerate(counts) for f in range(count)]
-    padded = packed.new_full((len(counts) * most, 3, 3), torch.nan)
-    return padded.index_copy(0, torch.tensor(slots, device=packed.device), packed).view(-1, most, 3, 3)
+    index = faces.t().reshape(-1)
+    if verts.is_cuda:
+        corners = [values[index] for values in verts.unbind(-1)]
+    else:
+        # one-dimensional index_select: on the CPU its backward adds in order, that of indexing does not
+        corners = [values.index_select(0, index) for values in verts.unbind(-1)]
+    corners = [values.view(3, -1) for values in corners]  # [3, sum F]
+    if any(count != most for count in counts):
+        slots = [b * most + f for b, count in enumerate(counts) for f in range(count)]
+        place = torch.tensor(slots, dtype=torch.int64, device=verts.device)
+        missing = verts.new_full((3, len(counts) * most), torch.nan)
+        corners = [missing.index_copy(1, place, values) for values in corners]
+    return [values.view(3, len(counts), most) for values in corners]
+
+
+def _doubled_area(x: Tensor, y: Tensor) -> Tensor:
+    """Signed doubled area of corners [3, ...], positive when counter-clockwise in the image (x left, y up)."""
+    return (x[2] - x[0]) * (y[1] - y[0]) - (y[2] - y[0]) * (x[1] - x[0])
+
+
+def _is_drawn(x: Tensor, y: Tensor, z: Tensor) -> Tensor:
+    """Bool [B, F]: finite, in front, and not degenerate, by upstream's thresholds."""
+    area = _doubled_area(x, y)
+    finite = (area + x.sum(0) + y.sum(0) + z.sum(0)).isfinite()
+    return finite & (area.abs() > _EPSILON) & (z.amin(0) >= _EPSILON)
 
 
 @lru_cache(maxsize=16)
-def _soup(num_faces: int, device: torch.device) -> Topology:
-    """Topology of `num_faces` triangles that share no vertex."""
-    # a normal tensor even when first needed in inference mode, because autograd saves it later
+def _soup(num_faces: int, device: torch.device) -> tuple[Topology, Topology]:
+    """Topologies of `num_faces` loose triangles: with three vertices each, and with one each, for values per face."""
+    # normal tensors even when first needed in inference mode, because autograd saves them later
     with torch.inference_mode(False):
-        faces = torch.arange(3 * num_faces, dtype=torch.int32, device=device).view(-1, 3)
-        return Topology(faces, 3 * num_faces)
+        corners = torch.arange(3 * num_faces, dtype=torch.int32, device=device).view(-1, 3)
+        faces = torch.arange(num_faces, dtype=torch.int32, device=device)[:, None].expand(-1, 3)
+        return Topology(corners, 3 * num_faces), Topology(faces, num_faces)
 
 
 def _image_size(image_size: int | Sequence[int]) -> tuple[int, int]:
