@@ -19,6 +19,7 @@ NO_COMPILER = """no C++ compiler found. focus-kernels needs one that knows C++17
     Fedora:          dnf install gcc-c++
     macOS:           xcode-select --install
 or set CXX to the one to use."""
+NO_TOOL = "{0} not found: pip install {0}, or build without --no-build-isolation"
 FAILED = """the native extension did not build; the reason is in the first error above.
 Without CUDA kernels: CMAKE_ARGS=-DFOCUS_CUDA=OFF. With another compiler: CXX=clang++. See docs/install.md."""
 
@@ -33,7 +34,7 @@ def tool(name):
         module = __import__(name)
         return str(Path(getattr(module, "CMAKE_BIN_DIR", None) or module.BIN_DIR) / name)
     except ImportError:
-        return shutil.which(name) or stop(f"{name} not found: pip install {name}, or build without --no-build-isolation")
+        return shutil.which(name) or stop(NO_TOOL.format(name))
 
 
 class CMakeBuild(build_ext):
@@ -45,7 +46,7 @@ class CMakeBuild(build_ext):
         try:
             import pybind11
         except ImportError:
-            stop("pybind11 not found: pip install pybind11, or build without --no-build-isolation")
+            stop(NO_TOOL.format("pybind11"))
         # One folder per set of settings: CMake's cache would keep the settings of the build before.
         settings = zlib.crc32(repr([os.environ.get(name) for name in SETTINGS]).encode())
         build = ROOT / "build" / f"{sysconfig.get_config_var('SOABI')}-{settings:08x}"

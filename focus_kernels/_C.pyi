@@ -1,0 +1,131 @@
+"""The compiled extension. Arguments are positional; outputs are given, and written in place.
+
+Tensors are contiguous, on one device, float32 or float64 (indices int32). Those that may be None are scratch of the CUDA
+kernels, or gradients that nobody asked for.
+"""
+
+from torch import Tensor
+
+cuda_archs: str | None
+threads_engine: str
+
+def cpu_isa() -> str: ...
+def set_cpu_isa(name: str, /) -> None: ...
+def vertex_normals(
+    vertices: Tensor,
+    faces: Tensor,
+    offsets: Tensor,
+    corners: Tensor,
+    normals: Tensor,
+    normalize: bool,
+    threads: int,
+    /,
+) -> None: ...
+def vertex_normals_grad(
+    grad: Tensor,
+    vertices: Tensor,
+    faces: Tensor,
+    offsets: Tensor,
+    corners: Tensor,
+    grad_vertices: Tensor,
+    grad_sums: Tensor | None,
+    normalize: bool,
+    threads: int,
+    /,
+) -> None: ...
+def shade_sh(
+    normals: Tensor, albedo: Tensor, sh_coeffs: Tensor, shaded: Tensor, focus: bool, threads: int, /
+) -> None: ...
+def shade_sh_grad(
+    grad: Tensor,
+    normals: Tensor,
+    albedo: Tensor,
+    sh_coeffs: Tensor,
+    grad_normals: Tensor,
+    grad_albedo: Tensor,
+    grad_sh_coeffs: Tensor,
+    partial: Tensor | None,
+    focus: bool,
+    threads: int,
+    /,
+) -> None: ...
+def rasterize(
+    positions: Tensor,
+    faces: Tensor,
+    face_index: Tensor,
+    barycentrics: Tensor,
+    depth: Tensor,
+    keys: Tensor | None,
+    spill: Tensor | None,
+    coverage: int,
+    cull: int,
+    perspective: bool,
+    highest: bool,
+    threads: int,
+    /,
+) -> None: ...
+def rasterize_grad(
+    grad_barycentrics: Tensor | None,
+    grad_depth: Tensor | None,
+    positions: Tensor,
+    faces: Tensor,
+    offsets: Tensor,
+    corners: Tensor,
+    face_index: Tensor,
+    grad_positions: Tensor,
+    perspective: bool,
+    threads: int,
+    /,
+) -> None: ...
+def interpolate(
+    attributes: Tensor, faces: Tensor, face_index: Tensor, barycentrics: Tensor, out: Tensor, threads: int, /
+) -> None: ...
+def interpolate_grad(
+    grad: Tensor,
+    attributes: Tensor,
+    faces: Tensor,
+    offsets: Tensor,
+    corners: Tensor,
+    face_index: Tensor,
+    barycentrics: Tensor,
+    grad_attributes: Tensor,
+    grad_barycentrics: Tensor,
+    boxes: Tensor | None,
+    threads: int,
+    /,
+) -> None: ...
+def render_sh(
+    scene: tuple[Tensor, ...],
+    image: Tensor,
+    mask: Tensor,
+    face_index: Tensor,
+    barycentrics: Tensor,
+    depth: Tensor,
+    positions: Tensor,
+    colors: Tensor | None,
+    keys: Tensor | None,
+    spill: Tensor | None,
+    coverage: int,
+    cull: int,
+    perspective: bool,
+    highest: bool,
+    orthographic: bool,
+    focus: bool,
+    threads: int,
+    /,
+) -> None: ...
+def render_sh_grad(
+    grads: tuple[Tensor | None, ...],
+    scene: tuple[Tensor, ...],
+    positions: Tensor,
+    face_index: Tensor,
+    outs: tuple[Tensor, ...],
+    colors: Tensor | None,
+    grad_sums: Tensor | None,
+    partial: Tensor | None,
+    perspective: bool,
+    orthographic: bool,
+    focus: bool,
+    threads: int,
+    /,
+) -> None: ...
