@@ -4,7 +4,8 @@ import numpy as np
 
 # Bands 0 to 2 of the real spherical harmonics as in `focus_kernels.shade_sh`, without the polynomials.
 _SH = (0.282095, -0.488603, 0.488603, -0.488603, 1.092548, -1.092548, 0.315392, -1.092548, 0.546274)
-LIGHT_LEVEL = 0.7 * 2 * np.pi  # the authors' offset of band 0
+ILLUMINATION = 0.7 * 2 * np.pi * _SH[0]  # of the authors' offset of band 0: 1.2407
+HEMISPHERE = 2000  # directions
 RIDGE = 1e-6  # per vertex, keeps a black face solvable
 
 
@@ -15,38 +16,43 @@ def sh_basis(normals: np.ndarray) -> np.ndarray:
     return np.stack([one, y, z, x, x * y, y * z, 3 * z * z - 1, x * z, x * x - y * y], axis=1) * np.array(_SH)
 
 
-def light_mean() -> np.ndarray:
-    """FOCUS's light at zero parameters [3, 9]: 0.7 * 2 pi in band 0."""
-    mean = np.zeros((3, 9))
-    mean[:, 0] = LIGHT_LEVEL
-    return mean
+def light_prior(level: float, colour: float, contrast: float) -> tuple[np.ndarray, np.ndarray]:
+    """A quadratic prior on the light, in terms of the illumination E = basis @ light of the directions a camera sees.
 
+    With averages over the visible half of a sphere, each pixel counting alike, its energy is
+    level * (mean E / ILLUMINATION - 1)^2 + colour * mean of (E - mean of E over the colours)^2 + contrast * var E,
+    summed over the colours (`level`: averaged).
 
-def light_precision(level: float, colour: float, band: float) -> np.ndarray:
-    """The quadratic prior [27, 27] on the light's difference from `light_mean`.
-
-    Its energy is level * mean over colours of (l0 / LIGHT_LEVEL)^2 + colour * sum of (l - mean over colours of l)^2
-    + band * sum over bands 1 and 2 of l^2.
+    Returns:
+        precision [27, 27] and centre [27]: the energy is (l - centre)^T precision (l - centre).
     """
-    first = np.zeros((9, 9))
-    first[0, 0] = 1.0
-    differ = np.eye(3) - 1 / 3
-    return (
-        level / (3 * LIGHT_LEVEL**2) * np.kron(np.eye(3), first)
-        + colour * np.kron(differ, np.eye(9))
-        + band * np.kron(np.eye(3), np.eye(9) - first)
+    steps = (np.arange(HEMISPHERE) + 0.5) / HEMISPHERE
+    z, turn = -np.sqrt(steps), np.pi * (1 + 5**0.5) * np.arange(HEMISPHERE)  # z^2 is uniform where pixels count alike
+    radius = np.sqrt(1 - z * z)
+    basis = sh_basis(np.stack([radius * np.cos(turn), radius * np.sin(turn), z], axis=1))
+    mean, gram = basis.mean(axis=0), basis.T @ basis / HEMISPHERE
+    variance = gram - np.outer(mean, mean)
+    eye = np.eye(3)
+    precision = (
+        level / (3 * ILLUMINATION**2) * np.kron(eye, np.outer(mean, mean))
+        + colour * np.kron(eye - 1 / 3, gram)
+        + contrast * np.kron(eye, variance)
     )
+    centre = np.zeros((3, 9))
+    centre[:, 0] = ILLUMINATION / _SH[0]
+    return precision, centre.reshape(27)
 
 
 def solve_light(
-    colours: np.ndarray, albedo: np.ndarray, basis: np.ndarray, weight: np.ndarray, precision: np.ndarray
+    colours: np.ndarray, albedo: np.ndarray, basis: np.ndarray, weight: np.ndarray, prior: tuple
 ) -> np.ndarray:
     """Weighted least squares of the light [3, 9].
 
     Args:
         colours: [V, 3] of the photo; albedo: [V, 3]; basis: [V, 9]; weight: [V].
-        precision: [27, 27] of `light_precision`, per unit of weight.
+        prior: precision [27, 27] and centre [27] of `light_prior`, beside the mean squared distance.
     """
+    precision, centre = prior
     total = weight.sum() + 1e-12
     normal = np.zeros((3, 9, 3, 9))
     right = np.zeros((3, 9))
@@ -54,7 +60,7 @@ def solve_light(
         design = albedo[:, c : c + 1] * basis
         normal[c, :, c] = design.T @ (design * weight[:, None])
         right[c] = design.T @ (weight * colours[:, c])
-    right = right.reshape(27) + total * precision @ light_mean().reshape(27)
+    right = right.reshape(27) + total * precision @ centre
     normal = normal.reshape(27, 27) + total * (precision + RIDGE * np.eye(27))
     return np.linalg.solve(normal, right).reshape(3, 9)
 
@@ -84,8 +90,8 @@ def fit_light(
     rounds: int,
     start: float,
     end: float,
-    prior: float,
-    precision: np.ndarray,
+    albedo_prior: float,
+    light_prior: tuple[np.ndarray, np.ndarray],
 ) -> tuple[np.ndarray, np.ndarray]:
     """Alternate light, albedo and Geman-McClure weights whose squared scale falls from `start` to `end`.
 
@@ -93,8 +99,8 @@ def fit_light(
         colours: [V, 3] photo colours at the visible vertices, in [0, 1].
         normals: [V, 3] unit, camera frame.
         mean_albedo: [V, 3]; albedo_basis: [K, V, 3], one standard deviation each.
-        prior: penalty on the squared coefficients, beside the mean squared distance.
-        precision: [27, 27] of `light_precision`, the same for the light.
+        albedo_prior: penalty on the squared coefficients, beside the mean squared distance.
+        light_prior: as `solve_light`'s prior.
 
     Returns:
         Light [3, 9] and albedo coefficients [K].
@@ -106,9 +112,9 @@ def fit_light(
     for index in range(rounds):
         scale = start * (end / start) ** (index / max(rounds - 1, 1))
         albedo = mean_albedo + np.tensordot(coeffs, albedo_basis, 1)
-        light = solve_light(colours, albedo, basis, weight, precision)
+        light = solve_light(colours, albedo, basis, weight, light_prior)
         illumination = basis @ light.T
-        pull = prior * weight.sum()
+        pull = albedo_prior * weight.sum()
         coeffs = solve_albedo(colours, mean_albedo, albedo_basis, illumination, weight, pull)
         shaded = (mean_albedo + np.tensordot(coeffs, albedo_basis, 1)) * illumination
         weight = (scale / (scale + ((colours - shaded) ** 2).sum(axis=1))) ** 2

@@ -11,7 +11,7 @@ from focus.face_model import FaceModel
 from focus_kernels import Camera, Render, render_sh, vertex_normals
 
 from .contour import Contour
-from .light import fit_light, light_mean, light_precision
+from .light import fit_light, light_prior
 from .result import FitError
 from .settings import NOSE_RIDGE_AND_INNER_LIP, FitSettings
 
@@ -61,9 +61,8 @@ class Photometric:
         self.landmark_weights = weights
         self.target_points = torch.as_tensor(targets, dtype=like.dtype, device=like.device)
         self.chosen = model.landmarks
-        precision = light_precision(s.light_level_weight, s.light_colour_weight, s.light_band_weight)
-        self.precision = torch.as_tensor(precision).to(like)
-        self.light_mean = torch.as_tensor(light_mean().reshape(27)).to(like)
+        self.light_prior = light_prior(s.light_level_weight, s.light_colour_weight, s.light_contrast_weight)
+        self.precision, self.light_centre = (torch.as_tensor(part).to(like) for part in self.light_prior)
 
     def camera(self) -> Camera:
         return focus_camera(self.angles, torch.cat([self.translation, self.depth], 1), size=self.size)
@@ -102,8 +101,8 @@ class Photometric:
             rounds=s.light_rounds,
             start=s.start_threshold,
             end=s.inlier_threshold,
-            prior=s.prior_weight / (s.pixel_weight * COEFFICIENTS),
-            precision=self.precision.cpu().numpy().astype(np.float64),
+            albedo_prior=s.prior_weight / (s.pixel_weight * COEFFICIENTS),
+            light_prior=self.light_prior,
         )
         self.light.copy_(torch.as_tensor(light)[None])
         self.albedo.copy_(torch.as_tensor(coeffs)[None])
@@ -133,7 +132,7 @@ class Photometric:
         robust = s.landmark_outlier**2
         landmark = (self.landmark_weights * robust * offset / (robust + offset)).mean()
         prior = sum(coeffs.square().sum() for coeffs in (self.identity, self.expression, self.albedo)) / COEFFICIENTS
-        light = self.light.reshape(27) - self.light_mean
+        light = self.light.reshape(27) - self.light_centre
         pixel = pixel + light @ (self.precision @ light)
         return s.pixel_weight * pixel + s.landmark_weight * landmark + s.prior_weight * prior
 

@@ -32,13 +32,13 @@ class FitSettings:
     # light and albedo in closed form
     light_rounds: int = 8
     """alternations of light, albedo and weights."""
-    light_level_weight: float = 4e-4
-    """penalty on the squared relative difference of band 0 from FOCUS's 0.7 * 2 pi, beside Eq. 5: photos are exposed
-    alike, so that a bright face is more likely bright skin than bright light."""
-    light_colour_weight: float = 1e-3
-    """penalty on the squared difference of a colour's light from the mean of the three: skin colour is albedo."""
-    light_band_weight: float = 2e-4
-    """penalty on the squares of bands 1 and 2."""
+    light_level_weight: float = 4e-3
+    """penalty beside Eq. 5 on the squared relative difference of the mean illumination from 1.2407, FOCUS's at zero
+    parameters: photos are exposed alike, so that a dark face is more likely dark skin than dim light."""
+    light_colour_weight: float = 5e-3
+    """penalty on the mean square of each colour's illumination less that of the three: skin colour is albedo."""
+    light_contrast_weight: float = 5e-4
+    """penalty on the variance of the illumination."""
 
     # photometric stage
     iterations: int = 300
