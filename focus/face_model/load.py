@@ -31,7 +31,8 @@ def load_arrays(path: Path, options: Options) -> ModelArrays:
         return ict.load_ict_folder(path, options)
     with path.open("rb") as file:
         head = file.read(128)
-    if head[8:9] == b"{":
+    # A safetensors file: the length of its header, which the library limits to 100 MB, and then a JSON object.
+    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= 100_000_000:
         return load_native(path, options)
     _one_level(path, options)
     if head.startswith(b"\x89HDF\r\n\x1a\n"):
