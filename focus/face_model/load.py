@@ -83,8 +83,8 @@ def load_native(path: Path, options: Options) -> ModelArrays:
     V = sizes[level]
     mean = subdivide(arrays["mean_shape"], steps[:level], np.dtype(np.float64))
     shape_basis = np.empty((len(identity) + len(expression), V, 3), options.dtype)
-    shape_basis[: len(identity)] = subdivide(identity, steps[:level], options.dtype)
-    shape_basis[len(identity) :] = subdivide(expression, steps[:level], options.dtype)
+    subdivide(identity, steps[:level], options.dtype, shape_basis[: len(identity)])
+    subdivide(expression, steps[:level], options.dtype, shape_basis[len(identity) :])
     symmetry = arrays.get("symmetry")
     if symmetry is not None:
         symmetry = symmetry.astype(np.int64)

@@ -84,14 +84,19 @@ def loop_subdivision(faces: Array, num_vertices: int) -> Subdivision:
     return Subdivision(matrix, new_faces, edges)
 
 
-def subdivide(values: Array, steps: Sequence[Subdivision], dtype: np.dtype[Any]) -> Array:
-    """values [V,3] or [K,V,3] -> [V',3] or [K,V',3] in `dtype` (float32 or float64) after all `steps`."""
+def subdivide(values: Array, steps: Sequence[Subdivision], dtype: np.dtype[Any], out: Array | None = None) -> Array:
+    """values [V,3] or [K,V,3] -> [V',3] or [K,V',3] in `dtype` (float32 or float64) after all `steps`.
+
+    The result goes to `out` if given, and is `values` itself where there is nothing to do.
+    """
     matrices = [step.matrix.astype(dtype) for step in steps]
-    size = matrices[-1].shape[0] if matrices else values.shape[-2]
-    out = np.empty((*values.shape[:-2], size, 3), dtype)
+    if out is None:
+        if not matrices:
+            return np.ascontiguousarray(values, dtype)
+        out = np.empty((*values.shape[:-2], matrices[-1].shape[0], 3), dtype)
     # One component at a time: its three columns stay in the cache, and no transposed copy of the basis is made.
-    for component, target in zip(values.reshape(-1, *values.shape[-2:]), out.reshape(-1, size, 3), strict=True):
-        rows = component.astype(dtype)
+    for component, target in zip(values.reshape(-1, *values.shape[-2:]), out.reshape(-1, *out.shape[-2:]), strict=True):
+        rows = component.astype(dtype, copy=False)
         for matrix in matrices:
             rows = matrix @ rows
         target[:] = rows
