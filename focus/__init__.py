@@ -6,12 +6,33 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .camera import focus_camera
     from .face_model import FaceModel
+    from .fitting import FitError, FitResult, FitSettings, fit_photo
+    from .landmarks import make_detector, read_landmarks_csv
 
-__all__ = ["FaceModel"]
+__all__ = [
+    "FaceModel",
+    "FitError",
+    "FitResult",
+    "FitSettings",
+    "fit_photo",
+    "focus_camera",
+    "make_detector",
+    "read_landmarks_csv",
+]
 
-# Names and where they live: imported when they are first used, so that `import focus` does not wait for torch.
-_HOME = {"FaceModel": ".face_model"}
+# Imported when they are first used, so that `import focus` does not wait for torch.
+_HOME = {
+    "FaceModel": ".face_model",
+    "FitError": ".fitting",
+    "FitResult": ".fitting",
+    "FitSettings": ".fitting",
+    "fit_photo": ".fitting",
+    "focus_camera": ".camera",
+    "make_detector": ".landmarks",
+    "read_landmarks_csv": ".landmarks",
+}
 
 
 def __getattr__(name: str) -> Any:

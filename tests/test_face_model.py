@@ -184,6 +184,8 @@ def test_import_is_light():
     subprocess.run([sys.executable, "-c", code], check=True)
     import focus
 
+    for name in focus.__all__:
+        assert getattr(focus, name).__name__ == name
     with pytest.raises(AttributeError, match="no attribute 'Absent'"):
         _ = focus.Absent
 
