@@ -274,6 +274,18 @@ def test_ict_folder(ict_folder, crop):
     assert model.license == "MIT" and len(model.albedo_basis) == 0 and outward(model)
 
 
+def test_ict_release_with_other_numbers(ict_folder, tmp_path):
+    folder, (_, _, landmarks, _) = ict_folder
+    for path in folder.glob("*.obj"):
+        (tmp_path / path.name).symlink_to(path)
+    index = json.loads((folder / "vertex_indices.json").read_text())
+    index["idx_to_landmark_verts"][8] = 8746
+    (tmp_path / "vertex_indices.json").write_text(json.dumps(index))
+    with pytest.raises(ValueError, match="narrow face area, as since December 2020, got vertex 8746"):
+        FaceModel.load(tmp_path)
+    assert FaceModel.load(tmp_path, crop=False).landmarks[7] == landmarks[7]
+
+
 def test_ict_npz_is_the_folder(ict_folder, tmp_path):
     folder, (vertices, quads, landmarks, moves) = ict_folder
     faces = np.array([t for a, b, c, d in quads.tolist() for t in ((a, b, c), (a, c, d)) if max(a, b, c, d) < 9409])

@@ -78,8 +78,13 @@ def _model(
     if landmarks.shape != (68,) or landmarks.dtype.kind not in "iu" or landmarks.min() < 0 or landmarks.max() >= V:
         options.fail(f"landmarks of {path} to be 68 vertices in 0..{V - 1}", f"shape {list(landmarks.shape)}")
     landmarks = landmarks.astype(np.int64)
+    if options.crop and landmarks.max() >= _NARROW_FACE:
+        # The first releases numbered the vertices otherwise.
+        options.fail(
+            f"landmarks of {path} to be among the {_NARROW_FACE} vertices of the narrow face area, as since December 2020",
+            f"vertex {landmarks.max()} (crop=False keeps the full face area)",
+        )
     keep = np.arange(V) < (_NARROW_FACE if options.crop else V)
-    keep[landmarks] = True
     ids, faces = keep_vertices(faces, keep)
     place = np.searchsorted(ids, landmarks)
     if len(ids) == 0 or not np.array_equal(ids[np.minimum(place, len(ids) - 1)], landmarks):
