@@ -27,7 +27,7 @@ class _Probe(torch.Tensor):
 
     @staticmethod
     def __new__(cls, device: str):
-        return torch.Tensor._make_wrapper_subclass(cls, (1, 1, 3), dtype=torch.float32, device=device)
+        return torch.Tensor._make_wrapper_subclass(cls, (1, 1, 3), dtype=torch.float32, device=torch.device(device))
 
     @classmethod
     def __torch_dispatch__(cls, function, types, args=(), kwargs=None):
