@@ -35,7 +35,9 @@ def interpolate(attributes: Tensor, raster: Raster, topology: Topology) -> Tenso
     face_index = raster.face_index
     _checks.tensor("interpolate", "raster.face_index", face_index)
     if face_index.dtype != torch.int32:
-        _checks.fail(TypeError, "interpolate", "raster.face_index", "int32", str(face_index.dtype))
+        _checks.fail(
+            TypeError, "interpolate", "raster.face_index", "int32", str(face_index.dtype).removeprefix("torch.")
+        )
     names = {"attributes": attributes, "raster.barycentrics": raster.barycentrics}
     attributes, barycentrics = _checks.floats("interpolate", **names)
     _checks.shape("interpolate", "attributes", attributes, (-1, -1, -1))
