@@ -8,3 +8,18 @@
 #define FOCUS_HD static inline
 #define FOCUS_HD_MEMBER __attribute__((always_inline)) inline
 #endif
+
+namespace focus {
+
+// Without std::fmax, which is a call into libm on the CPU.
+template <class T>
+FOCUS_HD T larger(T a, T b) {
+  return a < b ? b : a;
+}
+
+template <class T>
+FOCUS_HD bool is_finite(T x) {
+  return x - x == 0;
+}
+
+}  // namespace focus

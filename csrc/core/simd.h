@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <cstring>
 
-#if defined(__AVX512F__) || defined(__AVX2__)
+#if defined(__SSE2__)
 // GCC 12 takes the deliberately undefined operands of its own AVX-512 header for a mistake (GCC bug 105593).
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wuninitialized"
@@ -68,6 +68,13 @@ struct Lanes1 {
     y.v = row[1];
     z.v = row[2];
   }
+  // The lanes of x, y, z, w as rows of four.
+  static void to_rows(Lanes1 x, Lanes1 y, Lanes1 z, Lanes1 w, S* out) {
+    out[0] = x.v;
+    out[1] = y.v;
+    out[2] = z.v;
+    out[3] = w.v;
+  }
 };
 
 #if defined(__AVX2__)
@@ -127,6 +134,16 @@ struct Lanes8 {
     y.v = _mm256_shuffle_ps(xy01, xy23, 0xEE);
     z.v = _mm256_shuffle_ps(zw01, zw23, 0x44);
   }
+  static void to_rows(Lanes8 x, Lanes8 y, Lanes8 z, Lanes8 w, float* out) {
+    __m256 xy0 = _mm256_unpacklo_ps(x.v, y.v), xy1 = _mm256_unpackhi_ps(x.v, y.v);
+    __m256 zw0 = _mm256_unpacklo_ps(z.v, w.v), zw1 = _mm256_unpackhi_ps(z.v, w.v);
+    const __m256 row[4] = {_mm256_shuffle_ps(xy0, zw0, 0x44), _mm256_shuffle_ps(xy0, zw0, 0xEE),
+                           _mm256_shuffle_ps(xy1, zw1, 0x44), _mm256_shuffle_ps(xy1, zw1, 0xEE)};
+    for (int k = 0; k < 4; ++k) {
+      _mm_storeu_ps(out + 4 * k, _mm256_castps256_ps128(row[k]));
+      _mm_storeu_ps(out + 4 * (k + 4), _mm256_extractf128_ps(row[k], 1));
+    }
+  }
 };
 #endif
 
@@ -184,6 +201,18 @@ struct Lanes16 {
     y.v = _mm512_shuffle_ps(xy01, xy23, 0xEE);
     z.v = _mm512_shuffle_ps(zw01, zw23, 0x44);
   }
+  static void to_rows(Lanes16 x, Lanes16 y, Lanes16 z, Lanes16 w, float* out) {
+    __m512 xy0 = _mm512_unpacklo_ps(x.v, y.v), xy1 = _mm512_unpackhi_ps(x.v, y.v);
+    __m512 zw0 = _mm512_unpacklo_ps(z.v, w.v), zw1 = _mm512_unpackhi_ps(z.v, w.v);
+    const __m512 row[4] = {_mm512_shuffle_ps(xy0, zw0, 0x44), _mm512_shuffle_ps(xy0, zw0, 0xEE),
+                           _mm512_shuffle_ps(xy1, zw1, 0x44), _mm512_shuffle_ps(xy1, zw1, 0xEE)};
+    for (int k = 0; k < 4; ++k) {
+      _mm_storeu_ps(out + 4 * k, _mm512_extractf32x4_ps(row[k], 0));
+      _mm_storeu_ps(out + 4 * (k + 4), _mm512_extractf32x4_ps(row[k], 1));
+      _mm_storeu_ps(out + 4 * (k + 8), _mm512_extractf32x4_ps(row[k], 2));
+      _mm_storeu_ps(out + 4 * (k + 12), _mm512_extractf32x4_ps(row[k], 3));
+    }
+  }
 };
 using Float = Lanes16;
 #elif defined(__AVX2__)
@@ -192,6 +221,67 @@ using Float = Lanes8;
 using Float = Lanes1<float>;
 #endif
 using Double = Lanes1<double>;
+
+// Adds a row of four to another.
+inline void add_row(float* sum, const float* own) {
+#if defined(__SSE2__)
+  _mm_storeu_ps(sum, _mm_add_ps(_mm_loadu_ps(sum), _mm_loadu_ps(own)));
+#else
+  for (int k = 0; k < 4; ++k) sum[k] += own[k];
+#endif
+}
+inline void add_row(double* sum, const double* own) {
+  for (int k = 0; k < 4; ++k) sum[k] += own[k];
+}
+
+// Packed rows of three, V::width of them, to and from vectors.
+template <class V>
+inline void load3(const typename V::T* p, V& x, V& y, V& z) {
+  typename V::T c[3][V::width];
+  for (int lane = 0; lane < V::width; ++lane)
+    for (int k = 0; k < 3; ++k) c[k][lane] = p[3 * lane + k];
+  x = V::load(c[0]);
+  y = V::load(c[1]);
+  z = V::load(c[2]);
+}
+template <class V>
+inline void store3(V x, V y, V z, typename V::T* p) {
+  typename V::T c[3][V::width];
+  x.store(c[0]);
+  y.store(c[1]);
+  z.store(c[2]);
+  for (int lane = 0; lane < V::width; ++lane)
+    for (int k = 0; k < 3; ++k) p[3 * lane + k] = c[k][lane];
+}
+#if defined(__AVX2__)
+// 24 numbers in three vectors: each output lane of 128 bits has a fixed pattern, so six shuffles do it.
+template <>
+inline void load3<Lanes8>(const float* p, Lanes8& x, Lanes8& y, Lanes8& z) {
+  auto halves = [&](int k) {
+    return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(p + 4 * k)), _mm_loadu_ps(p + 12 + 4 * k), 1);
+  };
+  __m256 a = halves(0), b = halves(1), c = halves(2);  // x0 y0 z0 x1 | y1 z1 x2 y2 | z2 x3 y3 z3, and lanes 4 to 7
+  __m256 x23y23 = _mm256_shuffle_ps(b, c, _MM_SHUFFLE(2, 1, 3, 2));  // x2 y2 x3 y3
+  __m256 y01z01 = _mm256_shuffle_ps(a, b, _MM_SHUFFLE(1, 0, 2, 1));  // y0 z0 y1 z1
+  x.v = _mm256_shuffle_ps(a, x23y23, _MM_SHUFFLE(2, 0, 3, 0));
+  y.v = _mm256_shuffle_ps(y01z01, x23y23, _MM_SHUFFLE(3, 1, 2, 0));
+  z.v = _mm256_shuffle_ps(y01z01, c, _MM_SHUFFLE(3, 0, 3, 1));
+}
+template <>
+inline void store3<Lanes8>(Lanes8 x, Lanes8 y, Lanes8 z, float* p) {
+  __m256 xy = _mm256_shuffle_ps(x.v, y.v, _MM_SHUFFLE(2, 0, 2, 0));  // x0 x2 y0 y2
+  __m256 yz = _mm256_shuffle_ps(y.v, z.v, _MM_SHUFFLE(3, 1, 3, 1));  // y1 y3 z1 z3
+  __m256 zx = _mm256_shuffle_ps(z.v, x.v, _MM_SHUFFLE(3, 1, 2, 0));  // z0 z2 x1 x3
+  __m256 a = _mm256_shuffle_ps(xy, zx, _MM_SHUFFLE(2, 0, 2, 0));     // x0 y0 z0 x1
+  __m256 b = _mm256_shuffle_ps(yz, xy, _MM_SHUFFLE(3, 1, 2, 0));     // y1 z1 x2 y2
+  __m256 c = _mm256_shuffle_ps(zx, yz, _MM_SHUFFLE(3, 1, 3, 1));     // z2 x3 y3 z3
+  const __m256 part[3] = {a, b, c};
+  for (int k = 0; k < 3; ++k) {
+    _mm_storeu_ps(p + 4 * k, _mm256_castps256_ps128(part[k]));
+    _mm_storeu_ps(p + 12 + 4 * k, _mm256_extractf128_ps(part[k], 1));
+  }
+}
+#endif
 
 }  // namespace FOCUS_ISA
 }  // namespace focus

@@ -14,7 +14,7 @@ void forward(const Tensor& positions, const Tensor& faces, const Tensor& face_in
                        barycentrics.data<T>(), depth.data<T>(),       positions.size(0),
                        positions.size(1),     faces.size(0),         face_index.size(1),
                        face_index.size(2),    rule,                  threads,
-                       keys.data<uint64_t>(), spill.data<int32_t>()};
+                       keys.data<uint64_t>(), spill.data<int64_t>()};
   FOCUS_LAUNCH(rasterize, p, positions);
 }
 
@@ -32,7 +32,7 @@ void rasterize(py::handle positions_, py::handle faces_, py::handle face_index_,
   barycentrics.like(positions).shaped({B, H, W, 3}).contiguous();
   depth.like(positions).shaped({B, H, W}).contiguous();
   keys.on(positions).shaped({B, H, W}).contiguous();
-  spill.int32().on(positions).shaped({B * faces.size(0) + 1}).contiguous();
+  spill.on(positions).shaped({B * faces.size(0) + 1}).contiguous();
   RasterRule rule{coverage, cull, perspective, highest};
   positions.is_float64() ? forward<double>(positions, faces, face_index, barycentrics, depth, keys, spill, rule, threads)
                          : forward<float>(positions, faces, face_index, barycentrics, depth, keys, spill, rule, threads);
@@ -41,24 +41,27 @@ void rasterize(py::handle positions_, py::handle faces_, py::handle face_index_,
 template <class T>
 void backward(const Tensor& grad_barycentrics, const Tensor& grad_depth, const Tensor& positions, const Tensor& faces,
               const Tensor& offsets, const Tensor& corners, const Tensor& face_index, const Tensor& grad_positions,
-              bool perspective, int threads) {
+              const Tensor& first, const Tensor& sums, bool perspective, int threads) {
   RasterizeGradParams<T> p{grad_barycentrics.data<T>(), grad_depth.data<T>(),       positions.data<T>(),
                            faces.data<int32_t>(),       offsets.data<int32_t>(),    corners.data<int32_t>(),
                            face_index.data<int32_t>(),  grad_positions.data<T>(),   positions.size(0),
                            positions.size(1),           faces.size(0),              face_index.size(1),
-                           face_index.size(2),          perspective,                threads};
+                           face_index.size(2),          perspective,                threads,
+                           first.data<uint32_t>(),      sums.data<T>()};
   FOCUS_LAUNCH(rasterize_grad, p, positions);
 }
 
 void rasterize_grad(py::handle grad_barycentrics_, py::handle grad_depth_, py::handle positions_, py::handle faces_,
                     py::handle offsets_, py::handle corners_, py::handle face_index_, py::handle grad_positions_,
-                    bool perspective, int threads) {
+                    bool perspective, int threads, const py::args& scratch) {
   const char* op = "rasterize_grad";
   Tensor grad_barycentrics(op, "grad_barycentrics", grad_barycentrics_, true);
   Tensor grad_depth(op, "grad_depth", grad_depth_, true);
   Tensor positions(op, "positions", positions_), faces(op, "faces", faces_), offsets(op, "offsets", offsets_);
   Tensor corners(op, "corners", corners_), face_index(op, "face_index", face_index_);
   Tensor grad_positions(op, "grad_positions", grad_positions_);
+  const bool cuda = scratch.size() == 2;
+  Tensor first(op, "first", cuda ? scratch[0] : py::none(), true), sums(op, "sums", cuda ? scratch[1] : py::none(), true);
   positions.floating().shaped({-1, -1, 3}).contiguous();
   faces.int32().on(positions).shaped({-1, 3}).contiguous();
   offsets.int32().on(positions).shaped({positions.size(1) + 1}).contiguous();
@@ -68,9 +71,11 @@ void rasterize_grad(py::handle grad_barycentrics_, py::handle grad_depth_, py::h
   grad_barycentrics.like(positions).shaped({B, H, W, 3}).contiguous();
   grad_depth.like(positions).shaped({B, H, W}).contiguous();
   grad_positions.like(positions).shaped({B, positions.size(1), 3}).contiguous();
+  first.int32().on(positions).shaped({B, faces.size(0)}).contiguous();
+  sums.like(positions).shaped({B, 9, H, W}).contiguous();
   auto run = positions.is_float64() ? backward<double> : backward<float>;
-  run(grad_barycentrics, grad_depth, positions, faces, offsets, corners, face_index, grad_positions, perspective,
-      threads);
+  run(grad_barycentrics, grad_depth, positions, faces, offsets, corners, face_index, grad_positions, first, sums,
+      perspective, threads);
 }
 
 }  // namespace

@@ -30,7 +30,7 @@ struct RasterizeParams {
   RasterRule rule;
   int threads;      // CPU only
   uint64_t* keys;   // CUDA only: [B, H, W] scratch
-  int32_t* spill;   // CUDA only: [B * F + 1] scratch, the large triangles; spill[0] counts them
+  int64_t* spill;   // CUDA only: [B * F + 1] scratch, the large triangles; spill[0] counts them
 };
 
 template <class T>
@@ -45,7 +45,9 @@ struct RasterizeGradParams {
   T* grad_positions;           // [B, V, 3]
   int64_t B, V, F, H, W;
   bool perspective;
-  int threads;  // CPU only
+  int threads;      // CPU only
+  uint32_t* first;  // CUDA only: [B, F] scratch, the lowest pixel of each face
+  T* sums;          // CUDA only: [B, 9, H, W] scratch, sums over a face's pixels, kept at the lowest
 };
 
 template <class T>

@@ -3,7 +3,7 @@
 // Almost every triangle of a face mesh covers zero to two pixel centres, so the lanes are triangles: cull, throw away
 // the boxes without a centre, pack the rest, test their few samples. Only triangles whose box exceeds 4x4 samples go
 // one by one, with pixels in the lanes. Lanes whose sign float32 cannot decide take the scalar path of rasterize_math.h.
-#include "core/simd.h"
+#include "rasterize/rasterize_lanes.h"
 #include "rasterize/rasterize_image.h"
 #include "rasterize/rasterize_math.h"
 
@@ -37,42 +37,6 @@ inline void put(const DepthBuffer<double>& b, int64_t pixel, double depth, int32
     b.depth[pixel] = depth;
     b.id[pixel] = id;
   }
-}
-
-inline bool get(const DepthBuffer<float>& b, int64_t pixel, bool highest, float& depth, int32_t& id) {
-  uint64_t key = b.keys[pixel];
-  if (key == ~uint64_t{0}) return false;
-  uint32_t bits = static_cast<uint32_t>(key >> 32);
-  std::memcpy(&depth, &bits, sizeof depth);
-  id = static_cast<int32_t>(static_cast<uint32_t>(key));
-  if (highest) id = ~id;
-  return true;
-}
-inline bool get(const DepthBuffer<double>& b, int64_t pixel, bool, double& depth, int32_t& id) {
-  depth = b.depth[pixel];
-  id = b.id[pixel];
-  return id >= 0;
-}
-
-template <class V>
-struct Corners {
-  V x[3], y[3], z[3];
-};
-
-template <class V>
-inline Corners<V> load_corners(const typename V::T* points, const int32_t* corner0, int stride) {
-  Corners<V> c;
-  for (int k = 0; k < 3; ++k) V::rows(points, corner0 + k, stride, c.x[k], c.y[k], c.z[k]);
-  return c;
-}
-
-// (a - p) x (b - p), and the lanes in which float32 does not decide its sign.
-template <class V>
-inline V edge_lanes(V ax, V ay, V bx, V by, V px, V py, typename V::Mask& unsure) {
-  V s = (ax - px) * (by - py);
-  V e = s - (ay - py) * (bx - px);
-  unsure = e.abs() <= V::set(Edge<typename V::T>::kUnsure) * s.abs();
-  return e;
 }
 
 template <class V>
@@ -263,77 +227,70 @@ void draw_image(const RasterImage<typename V::T>& r) {
   }
 }
 
+// The ids and depths of V::width pixels, -1 and 0 where there is none; returns the covered ones as bits.
+template <class V>
+inline unsigned read_pixels(const DepthBuffer<float>& b, int64_t pixel, bool highest, int32_t* id, float* depth) {
+  unsigned covered = 0;
+  for (int lane = 0; lane < V::width; ++lane) {
+    const uint64_t key = b.keys[pixel + lane];
+    const bool some = key != ~uint64_t{0};
+    const uint32_t bits = some ? static_cast<uint32_t>(key >> 32) : 0, low = static_cast<uint32_t>(key);
+    std::memcpy(depth + lane, &bits, sizeof bits);
+    id[lane] = some ? static_cast<int32_t>(highest ? ~low : low) : -1;
+    covered |= static_cast<unsigned>(some) << lane;
+  }
+  return covered;
+}
+template <class V>
+inline unsigned read_pixels(const DepthBuffer<double>& b, int64_t pixel, bool, int32_t* id, double* depth) {
+  *id = b.id[pixel];
+  *depth = *id >= 0 ? b.depth[pixel] : 0;
+  return *id >= 0;
+}
+
+// V::width pixels from `column` on.
+template <class V>
+inline void resolve_pixels(const RasterImage<typename V::T>& r, const ResolvedImage<typename V::T>& o, int64_t row,
+                           int64_t column) {
+  using T = typename V::T;
+  const int64_t pixel = row * r.W + column, plane = r.H * r.W;
+  V w[3], rgb[3];
+  for (int k = 0; k < 3; ++k) w[k] = rgb[k] = V::set(0);
+  const unsigned bits = read_pixels<V>(r.buffer, pixel, r.rule.highest, o.face_index + pixel, o.depth + pixel);
+  const typename V::Mask covered = V::from_bits(bits);
+  if (bits != 0) {
+    int32_t corner[3 * V::width];
+    for (int lane = 0; lane < V::width; ++lane) {
+      const int32_t id = o.face_index[pixel + lane];
+      const int32_t* face = r.faces + int64_t{3} * (id < 0 ? 0 : id);
+      for (int k = 0; k < 3; ++k) corner[3 * lane + k] = face[k];
+    }
+    Corners<V> c = load_corners<V>(r.points, corner, 3);
+    covered_edges(r.points, corner, c, covered, static_cast<T>(column), static_cast<T>(row), w);
+    if (r.rule.perspective)
+      for (int i = 0; i < 3; ++i) w[i] = w[i] / c.z[i];
+    V sum = (w[0] + w[1]) + w[2];
+    for (int i = 0; i < 3; ++i) w[i] = (w[i] / sum).keep(covered);
+    if (o.colors != nullptr) {
+      Corners<V> a = load_corners<V>(o.colors, corner, 3);  // x, y, z are red, green, blue
+      rgb[0] = ((w[0] * a.x[0] + w[1] * a.x[1]) + w[2] * a.x[2]).keep(covered);
+      rgb[1] = ((w[0] * a.y[0] + w[1] * a.y[1]) + w[2] * a.y[2]).keep(covered);
+      rgb[2] = ((w[0] * a.z[0] + w[1] * a.z[1]) + w[2] * a.z[2]).keep(covered);
+    }
+  }
+  store3(w[0], w[1], w[2], o.barycentrics + 3 * pixel);
+  if (o.colors != nullptr) {
+    for (int k = 0; k < 3; ++k) rgb[k].store(o.image + k * plane + pixel);
+    V::set(1).keep(covered).store(o.mask + pixel);
+  }
+}
+
 template <class V>
 void resolve_image(const RasterImage<typename V::T>& r, const ResolvedImage<typename V::T>& o) {
-  using T = typename V::T;
-  const int64_t size = r.H * r.W;
   for (int64_t row = r.first_row; row < r.last_row; ++row) {
-    for (int64_t column = 0; column < r.W; column += V::width) {
-      int64_t pixel = row * r.W + column;
-      int count = static_cast<int>(r.W - column < V::width ? r.W - column : V::width);
-      int32_t corner[3 * V::width] = {0};
-      T depth[V::width];
-      unsigned bits = 0;
-      for (int lane = 0; lane < count; ++lane) {
-        int32_t id = -1;
-        depth[lane] = 0;
-        if (get(r.buffer, pixel + lane, r.rule.highest, depth[lane], id)) {
-          bits |= 1u << lane;
-          for (int k = 0; k < 3; ++k) corner[3 * lane + k] = r.faces[int64_t{3} * id + k];
-        } else {
-          depth[lane] = 0;
-          id = -1;
-        }
-        o.face_index[pixel + lane] = id;
-        o.depth[pixel + lane] = depth[lane];
-      }
-      T b[3][V::width], rgb[3][V::width];
-      if (bits == 0) {
-        for (int k = 0; k < 3; ++k)
-          for (int lane = 0; lane < count; ++lane) b[k][lane] = rgb[k][lane] = 0;
-      } else {
-        typename V::Mask covered = V::from_bits(bits);
-        Corners<V> c = load_corners<V>(r.points, corner, 3);
-        V px = V::set(static_cast<T>(column) + T(0.5)) + V::iota(), py = V::set(static_cast<T>(row) + T(0.5));
-        V e[3], sum;
-        for (int i = 0; i < 3; ++i) {
-          int k = (i + 1) % 3, l = (i + 2) % 3;
-          typename V::Mask unsure;
-          e[i] = edge_lanes(c.x[k], c.y[k], c.x[l], c.y[l], px, py, unsure);
-          if (unsigned rest = (unsure & covered).bits()) {
-            T lanes[V::width];
-            e[i].store(lanes);
-            for (; rest != 0; rest &= rest - 1) {
-              int lane = __builtin_ctz(rest);
-              const T *from = r.points + int64_t{4} * corner[3 * lane + k], *to = r.points + int64_t{4} * corner[3 * lane + l];
-              lanes[lane] = edge(from[0], from[1], to[0], to[1], column + lane + T(0.5), row + T(0.5));
-            }
-            e[i] = V::load(lanes);
-          }
-          e[i] = e[i].abs();  // covered, so all three have one sign
-          if (r.rule.perspective) e[i] = e[i] / c.z[i];
-        }
-        sum = (e[0] + e[1]) + e[2];
-        V w[3];
-        for (int i = 0; i < 3; ++i) {
-          w[i] = (e[i] / sum).keep(covered);
-          w[i].store(b[i]);
-        }
-        if (o.colors != nullptr) {
-          Corners<V> color = load_corners<V>(o.colors, corner, 3);  // x, y, z are red, green, blue
-          ((w[0] * color.x[0] + w[1] * color.x[1]) + w[2] * color.x[2]).keep(covered).store(rgb[0]);
-          ((w[0] * color.y[0] + w[1] * color.y[1]) + w[2] * color.y[2]).keep(covered).store(rgb[1]);
-          ((w[0] * color.z[0] + w[1] * color.z[1]) + w[2] * color.z[2]).keep(covered).store(rgb[2]);
-        }
-      }
-      for (int lane = 0; lane < count; ++lane)
-        for (int k = 0; k < 3; ++k) o.barycentrics[3 * (pixel + lane) + k] = b[k][lane];
-      if (o.colors != nullptr) {
-        for (int k = 0; k < 3; ++k)
-          for (int lane = 0; lane < count; ++lane) o.image[k * size + pixel + lane] = rgb[k][lane];
-        for (int lane = 0; lane < count; ++lane) o.mask[pixel + lane] = bits >> lane & 1 ? T(1) : T(0);
-      }
-    }
+    int64_t column = 0;
+    for (; column + V::width <= r.W; column += V::width) resolve_pixels<V>(r, o, row, column);
+    for (; column < r.W; ++column) resolve_pixels<Lanes1<typename V::T>>(r, o, row, column);
   }
 }
 

@@ -61,7 +61,7 @@ void render_sh(const py::tuple& scene_, py::handle image_, py::handle mask_, py:
   positions.like(vertices).shaped({B, V, 3}).contiguous();
   colors.like(vertices).shaped({B, V, 4}).contiguous();
   keys.on(vertices).shaped({B, H, W}).contiguous();
-  spill.int32().on(vertices).shaped({B * F + 1}).contiguous();
+  spill.on(vertices).shaped({B * F + 1}).contiguous();
   auto go = [&](auto zero) {
     using T = decltype(zero);
     RenderShParams<T> p{scene.fill<T>(H, W, orthographic, focus, threads),
@@ -74,7 +74,7 @@ void render_sh(const py::tuple& scene_, py::handle image_, py::handle mask_, py:
                         {coverage, cull, perspective, highest},
                         colors.data<T>(),
                         keys.data<uint64_t>(),
-                        spill.data<int32_t>()};
+                        spill.data<int64_t>()};
     FOCUS_LAUNCH(render_sh, p, vertices);
   };
   vertices.is_float64() ? go(0.0) : go(0.0f);
@@ -82,7 +82,7 @@ void render_sh(const py::tuple& scene_, py::handle image_, py::handle mask_, py:
 
 void render_sh_grad(const py::tuple& grads_, const py::tuple& scene_, py::handle positions_, py::handle face_index_,
                     const py::tuple& outs_, py::handle colors_, py::handle grad_sums_, py::handle partial_,
-                    bool perspective, bool orthographic, bool focus, int threads) {
+                    bool perspective, bool orthographic, bool focus, int threads, const py::args& scratch) {
   const char* op = "render_sh_grad";
   SceneArgs scene(op, scene_);
   const Tensor& vertices = scene.vertices;
@@ -107,10 +107,14 @@ void render_sh_grad(const py::tuple& grads_, const py::tuple& scene_, py::handle
   grad_R.like(vertices).shaped({B, 3, 3}).contiguous();
   grad_t.like(vertices).shaped({B, 3}).contiguous();
   Tensor colors(op, "colors", colors_, true), grad_sums(op, "grad_sums", grad_sums_, true);
+  const bool cuda = scratch.size() == 2;
   Tensor partial(op, "partial", partial_, true);
+  Tensor first(op, "first", cuda ? scratch[0] : py::none(), true), sums(op, "sums", cuda ? scratch[1] : py::none(), true);
   colors.like(vertices).shaped({B, V, 4}).contiguous();
   grad_sums.like(vertices).shaped({B, V, 4}).contiguous();
   partial.like(vertices).shaped({B, (V + kRenderPart - 1) / kRenderPart, kRenderSums}).contiguous();
+  first.int32().on(vertices).shaped({B, scene.faces.size(0)}).contiguous();
+  sums.like(vertices).shaped({B, 18, H, W}).contiguous();
   auto go = [&](auto zero) {
     using T = decltype(zero);
     RenderShGradParams<T> p{scene.fill<T>(H, W, orthographic, focus, threads),
@@ -129,7 +133,9 @@ void render_sh_grad(const py::tuple& grads_, const py::tuple& scene_, py::handle
                             grad_t.data<T>(),
                             colors.data<T>(),
                             grad_sums.data<T>(),
-                            partial.data<T>()};
+                            partial.data<T>(),
+                            first.data<uint32_t>(),
+                            sums.data<T>()};
     FOCUS_LAUNCH(render_sh_grad, p, vertices);
   };
   vertices.is_float64() ? go(0.0) : go(0.0f);

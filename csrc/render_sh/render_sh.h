@@ -37,7 +37,7 @@ struct RenderShParams {
   RasterRule rule;
   T* colors;       // CUDA only: [B, V, 4] scratch, shaded
   uint64_t* keys;  // CUDA only: [B, H, W] scratch
-  int32_t* spill;  // CUDA only: [B * F + 1] scratch, the large triangles; spill[0] counts them
+  int64_t* spill;  // CUDA only: [B * F + 1] scratch, the large triangles; spill[0] counts them
 };
 
 template <class T>
@@ -59,6 +59,8 @@ struct RenderShGradParams {
   T* colors;          // CUDA only: [B, V, 4] scratch, shaded
   T* grad_sums;       // CUDA only: [B, V, 4] scratch, gradient to the sums of face normals
   T* partial;         // CUDA only: [B, parts, kRenderSums] scratch, sums of kRenderPart vertices each
+  uint32_t* first;    // CUDA only: [B, F] scratch, the lowest pixel of each face
+  T* sums;            // CUDA only: [B, 18, H, W] scratch, sums over a face's pixels, kept at the lowest
 };
 
 // Per image: 27 of the light, 6 of K, 9 of R, 3 of t. Added over parts of kRenderPart vertices, then over the parts,

@@ -6,8 +6,6 @@
 #include "core/parallel.h"
 #include "rasterize/rasterize_image.h"
 #include "render_sh/render_sh_image.h"
-#include "render_sh/render_sh_math.h"
-#include "vertex_normals/vertex_normals_image.h"
 
 namespace focus {
 
@@ -39,7 +37,7 @@ void run_vertices(const RenderShParams<T>& p, int64_t b, T* points, T* sums, T* 
   stage.positions = p.positions + 3 * p.scene.V * b;
   stage.points = points;
   stage.sums = sums;
-  stage.colors = colors;
+  stage.colors = stage.table = colors;
   run(stage);
 }
 
@@ -99,91 +97,42 @@ void render_sh_cpu(const RenderShParams<T>& p) {
 
 namespace {
 
-// Adds the gradients of image b's pixels, in order, to `corner` [V, 8]: colour (3), position (3), unused.
-template <class T>
-void add_pixels(const RenderShGradParams<T>& p, int64_t b, const T* colors, T* corner) {
-  const Scene<T>& s = p.scene;
-  const int64_t pixels = s.H * s.W;
-  const T* positions = p.positions + 3 * s.V * b;
-  for (int64_t row = 0; row < s.H; ++row) {
-    for (int64_t column = 0; column < s.W; ++column) {
-      const int64_t pixel = row * s.W + column, at = pixels * b + pixel;
-      const int32_t id = p.face_index[at];
-      if (id < 0) continue;
-      const int32_t* face = s.faces + int64_t{3} * id;
-      Triangle<T> t;
-      const T* color[3];
-      for (int k = 0; k < 3; ++k) {
-        const T* v = positions + int64_t{3} * face[k];
-        t.v[k] = {v[0], v[1], v[2]};
-        color[k] = colors + int64_t{4} * face[k];
-      }
-      PixelGrad<T> g;
-      pixel_grad(t, color, column + T(0.5), row + T(0.5), p.perspective,
-                 p.grad_image != nullptr ? p.grad_image + 3 * pixels * b + pixel : nullptr, pixels,
-                 p.grad_barycentrics != nullptr ? p.grad_barycentrics + 3 * at : nullptr,
-                 p.grad_depth != nullptr ? p.grad_depth + at : nullptr, g);
-      for (int k = 0; k < 3; ++k) {
-        T* sum = corner + int64_t{8} * face[k];
-        const T own[6] = {g.color[k][0],   g.color[k][1],   g.color[k][2],
-                          g.position[k].x, g.position[k].y, g.position[k].z};
-        for (int j = 0; j < 6; ++j) sum[j] += own[j];
-      }
-    }
-  }
-}
-
 template <class T>
 void image_grad(const RenderShGradParams<T>& p, int64_t b) {
   const Scene<T>& s = p.scene;
-  T *sums = nullptr, *colors = nullptr, *corner = nullptr;
+  const int64_t pixels = s.H * s.W;
+  T totals[kRenderSums];
+  GradStage<T> g{};
+  g.vertices = vertex_stage(s, b);
   auto carve = [&](char* block) {
     Carve c(block);
-    sums = c.take<T>(4 * s.V);
-    colors = c.take<T>(4 * s.V);
-    corner = c.take<T>(8 * s.V);
+    g.vertices.points = c.take<T>(4 * s.V);
+    g.vertices.table = c.take<T>(4 * s.V);
+    g.vertices.sums = c.take<T>(4 * s.V);
+    g.vertices.colors = c.take<T>(4 * s.V);
+    g.corner = c.take<T>(8 * s.V);
     return c.used();
   };
   carve(Scratch::get(carve(nullptr)));
-  VertexStage<T> stage = vertex_stage(s, b);
-  stage.sums = sums;
-  stage.colors = colors;
-  run(stage);
-  std::fill(corner, corner + 8 * s.V, T(0));
-  add_pixels(p, b, colors, corner);
-
-  T total[kRenderSums] = {0};
-  for (int64_t begin = 0; begin < s.V; begin += kRenderPart) {
-    T part[kRenderSums] = {0};
-    for (int64_t v = begin; v < std::min(begin + kRenderPart, s.V); ++v) {
-      const int64_t at = 3 * (s.V * b + v);
-      const T* own = corner + 8 * v;
-      T* grad_v = p.grad_vertices + at;
-      T grad_position[3] = {own[3], own[4], own[5]};
-      const T* position = p.positions + at;
-      if (p.grad_positions != nullptr && has_gradient(position, s.orthographic))
-        for (int k = 0; k < 3; ++k) grad_position[k] += p.grad_positions[at + k];
-      for (int k = 0; k < 3; ++k) grad_v[k] = 0;
-      if (grad_position[0] != 0 || grad_position[1] != 0 || grad_position[2] != 0)
-        project_vertex_grad(stage.K, stage.R, stage.t, s.orthographic, stage.vertices + 3 * v, position, grad_position,
-                            grad_v, part + 27);
-      // From here on `sums` holds the gradient of the sums.
-      T grad_sum[4] = {0, 0, 0, 0};
-      T* grad_albedo = p.grad_albedo + at;
-      if (own[0] != 0 || own[1] != 0 || own[2] != 0)
-        color_vertex_grad(sums + 4 * v, stage.R, stage.albedo + 3 * v, stage.sh, s.focus, own, grad_albedo, grad_sum,
-                          part, part + 33);
-      else
-        grad_albedo[0] = grad_albedo[1] = grad_albedo[2] = 0;
-      for (int k = 0; k < 4; ++k) sums[4 * v + k] = grad_sum[k];
-    }
-    for (int k = 0; k < kRenderSums; ++k) total[k] += part[k];
-  }
-  add_normals_grad(stage.vertices, 3, s.faces, s.F, sums, p.grad_vertices + 3 * s.V * b, 3);
-  for (int k = 0; k < 27; ++k) p.grad_sh_coeffs[27 * b + k] = total[k];
-  for (int k = 0; k < 9; ++k) p.grad_K[9 * b + k] = k < 6 ? total[27 + k] : T(0);
-  for (int k = 0; k < 9; ++k) p.grad_R[9 * b + k] = total[33 + k];
-  for (int k = 0; k < 3; ++k) p.grad_t[3 * b + k] = total[42 + k];
+  auto image = [&](const T* grad, int64_t channels) { return grad == nullptr ? grad : grad + channels * pixels * b; };
+  g.grad_image = image(p.grad_image, 3);
+  g.grad_barycentrics = image(p.grad_barycentrics, 3);
+  g.grad_depth = image(p.grad_depth, 1);
+  g.grad_positions = p.grad_positions == nullptr ? nullptr : p.grad_positions + 3 * s.V * b;
+  g.positions = p.positions + 3 * s.V * b;
+  g.face_index = p.face_index + pixels * b;
+  g.H = s.H;
+  g.W = s.W;
+  g.perspective = p.perspective;
+  g.grad_vertices = p.grad_vertices + 3 * s.V * b;
+  g.grad_albedo = p.grad_albedo + 3 * s.V * b;
+  g.totals = totals;
+  run(g.vertices);
+  run(g);
+  for (int k = 0; k < 27; ++k) p.grad_sh_coeffs[27 * b + k] = totals[k];
+  for (int k = 0; k < 9; ++k) p.grad_K[9 * b + k] = k < 6 ? totals[27 + k] : T(0);
+  for (int k = 0; k < 9; ++k) p.grad_R[9 * b + k] = totals[33 + k];
+  for (int k = 0; k < 3; ++k) p.grad_t[3 * b + k] = totals[42 + k];
 }
 
 }  // namespace

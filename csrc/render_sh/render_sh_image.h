@@ -18,9 +18,28 @@ struct VertexStage {
   int64_t V, F;
   bool orthographic, focus;
   T* positions;  // [V, 3] or null
-  T* points;     // [V, 4] or null: positions, NaN where a vertex cannot be drawn
+  T* points;     // [V, 4] positions, NaN where a vertex cannot be drawn
+  T* table;      // [V, 4] the vertices; may be where the colours go
   T* sums;       // [V, 4] face normals added up, and their lengths
   T* colors;     // [V, 4] shaded
+};
+
+// The backward of one image. `vertices` has run before, with a table of its own.
+template <class T>
+struct GradStage {
+  VertexStage<T> vertices;
+  const T* grad_image;         // [3, H, W] or null
+  const T* grad_barycentrics;  // [H, W, 3] or null
+  const T* grad_depth;         // [H, W] or null
+  const T* grad_positions;     // [V, 3] or null
+  const T* positions;          // [V, 3]
+  const int32_t* face_index;   // [H, W]
+  int64_t H, W;
+  bool perspective;
+  T* corner;         // [V, 8] scratch: gradient to the colour (4) and to the position (4)
+  T* grad_vertices;  // [V, 3]
+  T* grad_albedo;    // [V, 3]
+  T* totals;         // [kRenderSums]
 };
 
 template <class T>
@@ -43,11 +62,15 @@ VertexStage<T> vertex_stage(const Scene<T>& s, int64_t b) {
 struct VertexKernels {
   void (*run32)(const VertexStage<float>&);
   void (*run64)(const VertexStage<double>&);
+  void (*grad32)(const GradStage<float>&);
+  void (*grad64)(const GradStage<double>&);
 };
 
 const VertexKernels& vertex_kernels();  // for the instruction set in use
 
 inline void run(const VertexStage<float>& s) { vertex_kernels().run32(s); }
 inline void run(const VertexStage<double>& s) { vertex_kernels().run64(s); }
+inline void run(const GradStage<float>& s) { vertex_kernels().grad32(s); }
+inline void run(const GradStage<double>& s) { vertex_kernels().grad64(s); }
 
 }  // namespace focus

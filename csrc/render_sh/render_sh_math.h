@@ -118,9 +118,10 @@ FOCUS_HD void pixel_grad(const Triangle<T>& t, const T* const color[3], T px, T 
   for (int k = 0; k < 3; ++k) {
     if (grad_b != nullptr) g[k] = grad_b[k];
     for (int c = 0; c < 3; ++c) {
-      T grad = grad_rgb != nullptr ? grad_rgb[c * plane] : T(0);
-      out.color[k][c] = grad * b[k];
-      g[k] += grad * color[k][c];
+      out.color[k][c] = 0;
+      if (grad_rgb == nullptr) continue;
+      out.color[k][c] = grad_rgb[c * plane] * b[k];
+      g[k] += grad_rgb[c * plane] * color[k][c];
     }
   }
   sample_grad(t, px, py, perspective, g, grad_d != nullptr ? *grad_d : T(0), out.position);

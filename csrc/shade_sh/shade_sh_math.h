@@ -38,8 +38,8 @@ FOCUS_HD void sh_basis_grad(const T n[3], const T grad_y[9], T grad_n[3]) {
 template <class T>
 FOCUS_HD void focus_normal(const T n[3], T out[3]) {
   T r = std::sqrt(n[0] * n[0] + n[1] * n[1]);
-  T s = std::sqrt(std::fmax(T(1) - n[2] * n[2], T(0)));
-  T q = s / std::fmax(r, T(1e-6));
+  T s = std::sqrt(larger(T(1) - n[2] * n[2], T(0)));
+  T q = s / larger(r, T(1e-6));
   out[0] = q * n[0];
   out[1] = q * n[1];
   out[2] = n[2];
@@ -49,8 +49,8 @@ FOCUS_HD void focus_normal(const T n[3], T out[3]) {
 template <class T>
 FOCUS_HD void focus_normal_grad(const T n[3], const T grad_out[3], T grad_n[3]) {
   T r = std::sqrt(n[0] * n[0] + n[1] * n[1]);
-  T s = std::sqrt(std::fmax(T(1) - n[2] * n[2], T(0)));
-  T floor_r = std::fmax(r, T(1e-6));
+  T s = std::sqrt(larger(T(1) - n[2] * n[2], T(0)));
+  T floor_r = larger(r, T(1e-6));
   T q = s / floor_r;
   T grad_q = grad_out[0] * n[0] + grad_out[1] * n[1];
   T grad_r = r > T(1e-6) ? -grad_q * q / r : T(0);

@@ -14,9 +14,13 @@ FOCUS_HD void cross(const T a[3], const T b[3], T out[3]) {
   out[2] = a[0] * b[1] - a[1] * b[0];
 }
 
+// Scaled by the largest component, so that the squares neither over- nor underflow.
 template <class T>
-FOCUS_HD bool is_finite(T x) {
-  return x - x == 0;
+FOCUS_HD T length(const T n[3]) {
+  T largest = larger(larger(std::fabs(n[0]), std::fabs(n[1])), std::fabs(n[2]));
+  if (!(largest > 0)) return T(0);
+  T u[3] = {n[0] / largest, n[1] / largest, n[2] / largest};
+  return largest * std::sqrt((u[0] * u[0] + u[1] * u[1]) + u[2] * u[2]);
 }
 
 template <class T>
@@ -35,7 +39,7 @@ FOCUS_HD FaceNormal<T> face_normal(const T* v0, const T* v1, const T* v2) {
     f.e2[k] = v2[k] - v0[k];
   }
   cross(f.e1, f.e2, f.n);
-  f.length = std::sqrt((f.n[0] * f.n[0] + f.n[1] * f.n[1]) + f.n[2] * f.n[2]);
+  f.length = length(f.n);
   f.usable = is_finite(f.n[0]) && is_finite(f.n[1]) && is_finite(f.n[2]);
   return f;
 }
@@ -46,39 +50,30 @@ FOCUS_HD T smallest_sum() {
   return sizeof(T) == 4 ? T(1e-36) : T(1e-300);
 }
 
+// What a sum is divided by; 0 where the normal is zero.
+template <class T>
+FOCUS_HD T normal_scale(const T sum[4], bool normalize) {
+  T scale = normalize ? length(sum) : sum[3];
+  return scale > smallest_sum<T>() && is_finite(scale) ? scale : T(0);
+}
+
 // The sum of a vertex -> its normal; zero where the sum is.
 template <class T>
 FOCUS_HD void finish_normal(const T sum[4], bool normalize, T n[3]) {
-  T scale = sum[3];
-  if (normalize) {
-    T largest = std::fmax(std::fmax(std::fabs(sum[0]), std::fabs(sum[1])), std::fabs(sum[2]));
-    scale = largest;
-    if (scale > smallest_sum<T>()) {
-      T u[3] = {sum[0] / largest, sum[1] / largest, sum[2] / largest};
-      scale = largest * std::sqrt((u[0] * u[0] + u[1] * u[1]) + u[2] * u[2]);
-    }
-  }
-  bool ok = scale > smallest_sum<T>() && is_finite(scale);
-  for (int k = 0; k < 3; ++k) n[k] = ok ? sum[k] / scale : T(0);
+  T scale = normal_scale(sum, normalize);
+  for (int k = 0; k < 3; ++k) n[k] = scale > 0 ? sum[k] / scale : T(0);
 }
 
 // Gradient of a normal -> gradient of its sum.
 template <class T>
 FOCUS_HD void finish_normal_grad(const T sum[4], bool normalize, const T grad[3], T grad_sum[4]) {
-  T n[3];
+  T scale = normal_scale(sum, normalize), n[3];
   finish_normal(sum, normalize, n);
   for (int k = 0; k < 4; ++k) grad_sum[k] = 0;
-  if (n[0] == 0 && n[1] == 0 && n[2] == 0) return;
+  if (!(scale > 0)) return;
   T along = (n[0] * grad[0] + n[1] * grad[1]) + n[2] * grad[2];
-  if (normalize) {
-    T largest = std::fmax(std::fmax(std::fabs(sum[0]), std::fabs(sum[1])), std::fabs(sum[2]));
-    T u[3] = {sum[0] / largest, sum[1] / largest, sum[2] / largest};
-    T length = largest * std::sqrt((u[0] * u[0] + u[1] * u[1]) + u[2] * u[2]);
-    for (int k = 0; k < 3; ++k) grad_sum[k] = (grad[k] - n[k] * along) / length;
-  } else {
-    for (int k = 0; k < 3; ++k) grad_sum[k] = grad[k] / sum[3];
-    grad_sum[3] = -along / sum[3];
-  }
+  for (int k = 0; k < 3; ++k) grad_sum[k] = (normalize ? grad[k] - n[k] * along : grad[k]) / scale;
+  if (!normalize) grad_sum[3] = -along / scale;
 }
 
 // Gradients of the sums of the three corners, added up -> gradient of the corners.

@@ -4,7 +4,7 @@ import torch
 
 from ..._extension import _C, threads, why_not
 
-__all__ = ["backward", "draw_scratch", "forward", "why_not"]
+__all__ = ["backward", "draw_scratch", "forward", "sum_scratch", "why_not"]
 
 
 def draw_scratch(positions, faces, H, W):
@@ -13,7 +13,15 @@ def draw_scratch(positions, faces, H, W):
         return None, None
     B = positions.shape[0]
     keys = torch.empty(B, H, W, dtype=torch.int64, device=positions.device)
-    return keys, torch.empty(B * faces.shape[0] + 1, dtype=torch.int32, device=positions.device)
+    return keys, torch.empty(B * faces.shape[0] + 1, dtype=torch.int64, device=positions.device)
+
+
+def sum_scratch(positions, faces, face_index, count):
+    """What the CUDA kernels need for gradients: the lowest pixel of each face, and `count` sums kept there."""
+    if not positions.is_cuda:
+        return ()
+    B, H, W = face_index.shape
+    return faces.new_empty(B, faces.shape[0]), positions.new_empty(B, count, H, W)
 
 
 def forward(positions, faces, H, W, coverage, cull, perspective, highest):
@@ -30,5 +38,6 @@ def forward(positions, faces, H, W, coverage, cull, perspective, highest):
 def backward(grad_barycentrics, grad_depth, positions, faces, offsets, corners, face_index, perspective):
     grad_positions = torch.empty_like(positions)
     mesh = (positions, faces, offsets, corners, face_index)
-    _C.rasterize_grad(grad_barycentrics, grad_depth, *mesh, grad_positions, perspective, threads())
+    scratch = sum_scratch(positions, faces, face_index, 9)
+    _C.rasterize_grad(grad_barycentrics, grad_depth, *mesh, grad_positions, perspective, threads(), *scratch)
     return grad_positions

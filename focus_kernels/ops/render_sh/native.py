@@ -3,7 +3,7 @@
 import torch
 
 from ..._extension import _C, threads, why_not
-from ..rasterize.native import draw_scratch
+from ..rasterize.native import draw_scratch, sum_scratch
 
 __all__ = ["backward", "forward", "why_not"]
 
@@ -71,8 +71,9 @@ def backward(
     if vertices.is_cuda:
         colors, sums = vertices.new_empty(B, V, 4), vertices.new_empty(B, V, 4)
         partial = vertices.new_empty(B, -(-V // _PART), _SUMS)
+    scratch = sum_scratch(positions, faces, face_index, 18)
     grads = (grad_image, grad_barycentrics, grad_depth, grad_positions)
     scene = (vertices, albedo, sh_coeffs, faces, offsets, corners, K, R, t)
     options = (perspective, orthographic, focus)
-    _C.render_sh_grad(grads, scene, positions, face_index, outs, colors, sums, partial, *options, threads())
+    _C.render_sh_grad(grads, scene, positions, face_index, outs, colors, sums, partial, *options, threads(), *scratch)
     return outs
