@@ -1,4 +1,4 @@
-// Device guard, grid size and launch check. Included by .cu files only.
+// What every CUDA kernel here shares: device guard, grid, launch and its check, rows of four. Included by .cu files only.
 #pragma once
 #include <cuda_runtime.h>
 
@@ -13,21 +13,73 @@ inline void check(cudaError_t e, const char* what) {
 }
 
 struct DeviceGuard {
-  explicit DeviceGuard(int device) {
+  explicit DeviceGuard(int device) : device_(device) {
     check(cudaGetDevice(&before_), "cudaGetDevice");
-    if (before_ != device) check(cudaSetDevice(device), "cudaSetDevice");
+    if (before_ != device_) check(cudaSetDevice(device_), "cudaSetDevice");
   }
-  ~DeviceGuard() { cudaSetDevice(before_); }
+  // Setting a device creates its context, so the device before is only set again where it was another one.
+  ~DeviceGuard() {
+    if (before_ != device_) cudaSetDevice(before_);
+  }
   DeviceGuard(const DeviceGuard&) = delete;
+  DeviceGuard& operator=(const DeviceGuard&) = delete;
 
  private:
-  int before_ = 0;
+  int device_, before_ = 0;
 };
 
-constexpr int kThreads = 256;
-// Blocks for n threads; n == 0 gives 0, and a launch of 0 blocks is an error, so return first.
-inline unsigned blocks(int64_t n) { return static_cast<unsigned>((n + kThreads - 1) / kThreads); }
+constexpr int kThreads = 256;  // of every block
+constexpr int kWarps = kThreads / 32;
+constexpr unsigned kAllLanes = 0xFFFFFFFFu;
+
+// Blocks for n items in x and B images in y. Kernels loop over the images past 65535 themselves.
+inline dim3 grid(int64_t n, int64_t B) {
+  return dim3(static_cast<unsigned>((n + kThreads - 1) / kThreads), static_cast<unsigned>(B < 65535 ? B : 65535));
+}
+
+// The one door to the GPU. A grid without blocks, which CUDA takes for an error, is no launch.
+#define FOCUS_KERNEL(kernel, grid, block, shared, stream, ...)       \
+  do {                                                               \
+    const dim3 focus_grid = (grid);                                  \
+    if (focus_grid.x != 0 && focus_grid.y != 0 && focus_grid.z != 0) { \
+      kernel<<<focus_grid, block, shared, stream>>>(__VA_ARGS__);    \
+      ::focus::check(cudaGetLastError(), #kernel);                   \
+    }                                                                \
+  } while (0)
+
+// Every byte of p[0, count) becomes `byte`.
+template <class X>
+void fill_bytes(X* p, int byte, int64_t count, cudaStream_t stream) {
+  if (count > 0) check(cudaMemsetAsync(p, byte, sizeof(X) * static_cast<size_t>(count), stream), "cudaMemsetAsync");
+}
 
 __device__ __forceinline__ int64_t thread() { return static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; }
+
+// Row and column of a pixel; most images are small enough for the division of 32 bits, which is several times cheaper.
+__device__ __forceinline__ void split(int64_t pixel, int64_t W, int64_t& row, int64_t& column) {
+  if (((pixel | W) >> 32) == 0) {
+    const uint32_t r = static_cast<uint32_t>(pixel) / static_cast<uint32_t>(W);
+    row = r;
+    column = static_cast<uint32_t>(pixel) - r * static_cast<uint32_t>(W);
+  } else {
+    row = pixel / W;
+    column = pixel - row * W;
+  }
+}
+
+// A row of a [*, 4] scratch tensor, moved 16 bytes at a time.
+template <class T>
+struct alignas(16) Four {
+  T v[4];
+};
+
+template <class T>
+__device__ __forceinline__ Four<T> load4(const T* rows, int64_t i) {
+  return reinterpret_cast<const Four<T>*>(rows)[i];
+}
+template <class T>
+__device__ __forceinline__ void store4(T* rows, int64_t i, const Four<T>& row) {
+  reinterpret_cast<Four<T>*>(rows)[i] = row;
+}
 
 }  // namespace focus
