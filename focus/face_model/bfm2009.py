@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import scipy.io
 
 from .common import Array, Options, outward
 from .format import ModelArrays
 from .landmark_ids import read_landmarks
+from .mat5 import read_mat
 
 _KEYS = ("meanshape", "meantex", "idBase", "exBase", "texBase", "tri", "keypoints")
 _MM_PER_UNIT = 100.0
@@ -18,15 +18,13 @@ _MM_PER_UNIT = 100.0
 def load_bfm2009(path: Path, options: Options) -> ModelArrays:
     """Reads the .mat file. Its bases are scaled by one standard deviation already; the mean is centred as in Deep3D."""
     try:
-        data = scipy.io.loadmat(path, variable_names=_KEYS)
-    # scipy reports damage with many types, from TypeError to zlib.error.
-    except Exception as error:
+        data, names = read_mat(path, _KEYS)
+    except ValueError as error:
         raise ValueError(f"{options.caller}: expected {path} to be a complete .mat file, got: {error}") from error
     if missing := [key for key in _KEYS if key not in data]:
-        names = ", ".join(sorted(name for name, *_ in scipy.io.whosmat(path)))
         options.fail(
             f"{path} to be Deep3D's BFM_model_front.mat with {', '.join(_KEYS)}",
-            f"a file with {names}, without {', '.join(missing)}",
+            f"a file with {', '.join(names)}, without {', '.join(missing)}",
         )
     size = data["meanshape"].size
 

@@ -44,7 +44,10 @@ def load_bfm2017(path: Path, options: Options) -> ModelArrays:
     try:
         with h5py.File(path, "r") as file:
             return _load(file, path, options)
-    except OSError as error:
+    except ValueError:
+        raise
+    # h5py reports damage with many types, from OSError to RuntimeError.
+    except Exception as error:
         raise ValueError(f"{options.caller}: expected {path} to be a complete HDF5 file, got: {error}") from error
 
 

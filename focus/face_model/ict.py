@@ -81,7 +81,7 @@ def _model(
     if options.crop and landmarks.max() >= _NARROW_FACE:
         # The first releases numbered the vertices otherwise.
         options.fail(
-            f"landmarks of {path} to be among the {_NARROW_FACE} vertices of the narrow face area, as since December 2020",
+            f"landmarks of {path} to be in the narrow face area, vertices below {_NARROW_FACE} since December 2020",
             f"vertex {landmarks.max()} (crop=False keeps the full face area)",
         )
     keep = np.arange(V) < (_NARROW_FACE if options.crop else V)

@@ -108,7 +108,9 @@ class FaceModel:
             raise ValueError(f"FaceModel.load(): expected components to be three counts >= 0, got {components}")
         compute = np.dtype(np.float64 if dtype == torch.float64 else np.float32)
         options = Options(level, crop, landmarks, components, compute)
-        arrays = load_arrays(DEFAULT_ASSET if path is None else Path(path), options)
+        # Wild numbers of a damaged file may overflow on the way; what is not finite in the end is refused.
+        with np.errstate(over="ignore", invalid="ignore"):
+            arrays = load_arrays(DEFAULT_ASSET if path is None else Path(path), options)
         return cls._from_arrays(arrays, options.caller).to(dtype=dtype)
 
     @classmethod
