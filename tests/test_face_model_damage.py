@@ -88,7 +88,8 @@ def test_mat_files_are_read_as_scipy_reads_them(tmp_path):
     rng = np.random.default_rng(0)
     numbers = {
         "double": rng.normal(size=(30, 4)), "single": np.ones((2, 3, 4), np.float32),
-        "row": np.arange(7, dtype=np.int32), "bytes": np.array([[1, 2]], np.int8), "wide": np.arange(9, dtype=np.uint64).reshape(3, 3),
+        "row": np.arange(7, dtype=np.int32), "bytes": np.array([[1, 2]], np.int8),
+        "wide": np.arange(9, dtype=np.uint64).reshape(3, 3),
         "scalar": np.array(3.5), "empty": np.zeros((0, 3)), "a_name_of_more_than_eight_letters": np.ones((5, 1)),
     }  # fmt: skip
     others = {"text": "abc", "cell": np.array([1, "x"], object), "complex": np.ones(3) * 1j, "struct": {"field": 1}}
