@@ -19,6 +19,15 @@ inline Corners<V> load_corners(const typename V::T* points, const int32_t* corne
   return c;
 }
 
+// The corners of V::width faces; face 0's where there is none (-1).
+template <class V>
+inline void face_corners(const int32_t* faces, const int32_t* id, int32_t* corner) {
+  for (int lane = 0; lane < V::width; ++lane) {
+    const int32_t* face = faces + int64_t{3} * (id[lane] < 0 ? 0 : id[lane]);
+    for (int k = 0; k < 3; ++k) corner[3 * lane + k] = face[k];
+  }
+}
+
 // (a - p) x (b - p), and the lanes in which float32 does not decide its sign.
 template <class V>
 inline V edge_lanes(V ax, V ay, V bx, V by, V px, V py, typename V::Mask& unsure) {

@@ -230,11 +230,18 @@ void draw_image(const RasterImage<typename V::T>& r) {
 // The ids and depths of V::width pixels, -1 and 0 where there is none; returns the covered ones as bits.
 template <class V>
 inline unsigned read_pixels(const DepthBuffer<float>& b, int64_t pixel, bool highest, int32_t* id, float* depth) {
+  const uint64_t* keys = b.keys + pixel;
+  uint64_t all = ~uint64_t{0};
+  for (int lane = 0; lane < V::width; ++lane) all &= keys[lane];
+  if (all == ~uint64_t{0}) {
+    std::memset(id, 0xFF, sizeof(int32_t) * V::width);
+    std::memset(depth, 0, sizeof(float) * V::width);
+    return 0;
+  }
   unsigned covered = 0;
   for (int lane = 0; lane < V::width; ++lane) {
-    const uint64_t key = b.keys[pixel + lane];
-    const bool some = key != ~uint64_t{0};
-    const uint32_t bits = some ? static_cast<uint32_t>(key >> 32) : 0, low = static_cast<uint32_t>(key);
+    const bool some = keys[lane] != ~uint64_t{0};
+    const uint32_t bits = some ? static_cast<uint32_t>(keys[lane] >> 32) : 0, low = static_cast<uint32_t>(keys[lane]);
     std::memcpy(depth + lane, &bits, sizeof bits);
     id[lane] = some ? static_cast<int32_t>(highest ? ~low : low) : -1;
     covered |= static_cast<unsigned>(some) << lane;
@@ -254,35 +261,32 @@ inline void resolve_pixels(const RasterImage<typename V::T>& r, const ResolvedIm
                            int64_t column) {
   using T = typename V::T;
   const int64_t pixel = row * r.W + column, plane = r.H * r.W;
-  V w[3], rgb[3];
-  for (int k = 0; k < 3; ++k) w[k] = rgb[k] = V::set(0);
   const unsigned bits = read_pixels<V>(r.buffer, pixel, r.rule.highest, o.face_index + pixel, o.depth + pixel);
+  if (bits == 0) {
+    const V zero = V::set(0);
+    for (int k = 0; k < 3; ++k) zero.store(o.barycentrics + 3 * pixel + k * V::width);
+    if (o.colors == nullptr) return;
+    for (int k = 0; k < 3; ++k) zero.store(o.image + k * plane + pixel);
+    zero.store(o.mask + pixel);
+    return;
+  }
   const typename V::Mask covered = V::from_bits(bits);
-  if (bits != 0) {
-    int32_t corner[3 * V::width];
-    for (int lane = 0; lane < V::width; ++lane) {
-      const int32_t id = o.face_index[pixel + lane];
-      const int32_t* face = r.faces + int64_t{3} * (id < 0 ? 0 : id);
-      for (int k = 0; k < 3; ++k) corner[3 * lane + k] = face[k];
-    }
-    Corners<V> c = load_corners<V>(r.points, corner, 3);
-    covered_edges(r.points, corner, c, covered, static_cast<T>(column), static_cast<T>(row), w);
-    if (r.rule.perspective)
-      for (int i = 0; i < 3; ++i) w[i] = w[i] / c.z[i];
-    V sum = (w[0] + w[1]) + w[2];
-    for (int i = 0; i < 3; ++i) w[i] = (w[i] / sum).keep(covered);
-    if (o.colors != nullptr) {
-      Corners<V> a = load_corners<V>(o.colors, corner, 3);  // x, y, z are red, green, blue
-      rgb[0] = ((w[0] * a.x[0] + w[1] * a.x[1]) + w[2] * a.x[2]).keep(covered);
-      rgb[1] = ((w[0] * a.y[0] + w[1] * a.y[1]) + w[2] * a.y[2]).keep(covered);
-      rgb[2] = ((w[0] * a.z[0] + w[1] * a.z[1]) + w[2] * a.z[2]).keep(covered);
-    }
-  }
+  int32_t corner[3 * V::width];
+  face_corners<V>(r.faces, o.face_index + pixel, corner);
+  const Corners<V> c = load_corners<V>(r.points, corner, 3);
+  V w[3];
+  covered_edges(r.points, corner, c, covered, static_cast<T>(column), static_cast<T>(row), w);
+  if (r.rule.perspective)
+    for (int i = 0; i < 3; ++i) w[i] = w[i] / c.z[i];
+  const V sum = (w[0] + w[1]) + w[2];
+  for (int i = 0; i < 3; ++i) w[i] = (w[i] / sum).keep(covered);
   store3(w[0], w[1], w[2], o.barycentrics + 3 * pixel);
-  if (o.colors != nullptr) {
-    for (int k = 0; k < 3; ++k) rgb[k].store(o.image + k * plane + pixel);
-    V::set(1).keep(covered).store(o.mask + pixel);
-  }
+  if (o.colors == nullptr) return;
+  const Corners<V> a = load_corners<V>(o.colors, corner, 3);  // x, y, z are red, green, blue
+  ((w[0] * a.x[0] + w[1] * a.x[1]) + w[2] * a.x[2]).keep(covered).store(o.image + pixel);
+  ((w[0] * a.y[0] + w[1] * a.y[1]) + w[2] * a.y[2]).keep(covered).store(o.image + plane + pixel);
+  ((w[0] * a.z[0] + w[1] * a.z[1]) + w[2] * a.z[2]).keep(covered).store(o.image + 2 * plane + pixel);
+  V::set(1).keep(covered).store(o.mask + pixel);
 }
 
 template <class V>

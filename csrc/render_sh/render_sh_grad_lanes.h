@@ -14,16 +14,14 @@ inline void pixel_grads(const GradStage<typename V::T>& g, int64_t row, int64_t 
   using T = typename V::T;
   const VertexStage<T>& s = g.vertices;
   const int64_t pixel = row * g.W + column, plane = g.H * g.W;
+  int32_t all = -1;
+  for (int lane = 0; lane < V::width; ++lane) all &= g.face_index[pixel + lane];
+  if (all == -1) return;
   unsigned bits = 0;
   for (int lane = 0; lane < V::width; ++lane) bits |= static_cast<unsigned>(g.face_index[pixel + lane] >= 0) << lane;
-  if (bits == 0) return;
   const typename V::Mask covered = V::from_bits(bits);
   int32_t corner[3 * V::width];
-  for (int lane = 0; lane < V::width; ++lane) {
-    const int32_t id = g.face_index[pixel + lane];
-    const int32_t* face = s.faces + int64_t{3} * (id < 0 ? 0 : id);
-    for (int k = 0; k < 3; ++k) corner[3 * lane + k] = face[k];
-  }
+  face_corners<V>(s.faces, g.face_index + pixel, corner);
   Corners<V> c = load_corners<V>(s.points, corner, 3);
   V e[3], u[3], b[3], grad_b[3], grad_e[3], grad_z[3];
   V area = covered_edges(s.points, corner, c, covered, static_cast<T>(column), static_cast<T>(row), e);
