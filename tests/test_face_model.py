@@ -1,5 +1,6 @@
 """FaceModel: levels, linearity, saving, moving, and the model that is shipped."""
 
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
@@ -104,6 +105,17 @@ def test_save_and_load_keep_every_value(model_file, tmp_path, dtype):
     assert (again.num_identity, again.name, again.license, again.source) == (4, "sheet", "CC0-1.0", "made here")
     with pytest.raises(ValueError, match=r"expected level to be left at its default for .* one resolution, got 2"):
         FaceModel.load(tmp_path / "saved.safetensors", level=2)
+
+
+def test_save_without_colour_landmarks_and_symmetry(model_file, tmp_path):
+    model = FaceModel.load(model_file, components=(4, 0, 0))
+    bare = dataclasses.replace(model, landmarks=None, symmetry=None)
+    bare.save(tmp_path / "bare.safetensors")
+    again = FaceModel.load(tmp_path / "bare.safetensors")
+    assert again.landmarks is None and again.symmetry is None
+    assert again.expression_basis.shape == again.albedo_basis.shape == (0, 289, 3)
+    assert torch.equal(again.identity_basis, model.identity_basis)
+    assert "no landmarks" in repr(again)
 
 
 def test_half_precision_is_for_the_bases(model_file):

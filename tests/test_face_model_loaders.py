@@ -281,7 +281,7 @@ def test_ict_release_with_other_numbers(ict_folder, tmp_path):
     index = json.loads((folder / "vertex_indices.json").read_text())
     index["idx_to_landmark_verts"][8] = 8746
     (tmp_path / "vertex_indices.json").write_text(json.dumps(index))
-    with pytest.raises(ValueError, match="in the narrow face area, .* since December 2020, got vertex 8746"):
+    with pytest.raises(ValueError, match=r"in the narrow face area, .* since December 2020, got vertex 8746"):
         FaceModel.load(tmp_path)
     assert FaceModel.load(tmp_path, crop=False).landmarks[7] == landmarks[7]
 

@@ -131,8 +131,8 @@ class FaceModel:
             name=arrays.name,
             license=arrays.license,
             source=arrays.source,
-            landmarks=None if arrays.landmarks is None else torch.from_numpy(arrays.landmarks),
-            symmetry=None if arrays.symmetry is None else torch.from_numpy(arrays.symmetry),
+            landmarks=None if arrays.landmarks is None else torch.from_numpy(arrays.landmarks).long(),
+            symmetry=None if arrays.symmetry is None else torch.from_numpy(arrays.symmetry).long(),
             **values,
         )
 
