@@ -43,6 +43,8 @@ def fit_photo(
     """
     start = time.perf_counter()
     settings = settings or FitSettings()
+    if model.landmarks is None:
+        raise ValueError("fit_photo(): expected model to have 68 landmarks, got one without; set them in its file")
     alignment = _align(image, landmarks)
     report = progress or (lambda stage, done, total: None)
     mean, basis = (t.detach().cpu().float().numpy() for t in (model.mean_shape, model.shape_basis))

@@ -75,7 +75,7 @@ def solve_albedo(
         pull: penalty on the squared coefficients.
     """
     root = np.sqrt(weight)[:, None]
-    design = (basis * (illumination * root)).reshape(len(basis), -1)  # [K, 3V]
+    design = (basis * (illumination * root)).reshape(len(basis), colours.size)  # [K, 3V]
     error = ((colours - mean * illumination) * root).reshape(-1)
     normal = design @ design.T + pull * np.eye(len(basis))
     return np.linalg.solve(normal, design @ error)
@@ -86,6 +86,7 @@ def fit_light(
     normals: np.ndarray,
     mean_albedo: np.ndarray,
     albedo_basis: np.ndarray,
+    regions: np.ndarray,
     *,
     rounds: int,
     start: float,
@@ -93,12 +94,17 @@ def fit_light(
     albedo_prior: float,
     light_prior: tuple[np.ndarray, np.ndarray],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Alternate light, albedo and Geman-McClure weights whose squared scale falls from `start` to `end`.
+    """Light and albedo of the skin that is seen, whatever covers the rest.
+
+    From each region in turn, supposed to be bare: alternate light, albedo and Geman-McClure weights of all vertices,
+    whose squared scale falls from `start` to `end`. The answer is that of the least mean of min(distance^2, end) plus
+    priors, so that a face mask or a fringe of hair is not taken for skin.
 
     Args:
         colours: [V, 3] photo colours at the visible vertices, in [0, 1].
         normals: [V, 3] unit, camera frame.
         mean_albedo: [V, 3]; albedo_basis: [K, V, 3], one standard deviation each.
+        regions: [N, V] bool, the vertices that the first round of each trial looks at.
         albedo_prior: penalty on the squared coefficients, beside the mean squared distance.
         light_prior: as `solve_light`'s prior.
 
@@ -106,16 +112,21 @@ def fit_light(
         Light [3, 9] and albedo coefficients [K].
     """
     basis = sh_basis(normals)
-    coeffs = np.zeros(len(albedo_basis))
-    weight = np.ones(len(colours))
-    light = np.zeros((3, 9))
-    for index in range(rounds):
-        scale = start * (end / start) ** (index / max(rounds - 1, 1))
-        albedo = mean_albedo + np.tensordot(coeffs, albedo_basis, 1)
-        light = solve_light(colours, albedo, basis, weight, light_prior)
-        illumination = basis @ light.T
-        pull = albedo_prior * weight.sum()
-        coeffs = solve_albedo(colours, mean_albedo, albedo_basis, illumination, weight, pull)
-        shaded = (mean_albedo + np.tensordot(coeffs, albedo_basis, 1)) * illumination
-        weight = (scale / (scale + ((colours - shaded) ** 2).sum(axis=1))) ** 2
-    return light, coeffs
+    precision, centre = light_prior
+    best, answer = np.inf, None
+    for region in regions:
+        coeffs, weight = np.zeros(len(albedo_basis)), region.astype(np.float64)
+        for index in range(rounds):
+            scale = start * (end / start) ** (index / max(rounds - 1, 1))
+            albedo = mean_albedo + np.tensordot(coeffs, albedo_basis, 1)
+            light = solve_light(colours, albedo, basis, weight, light_prior)
+            illumination = basis @ light.T
+            coeffs = solve_albedo(colours, mean_albedo, albedo_basis, illumination, weight, albedo_prior * weight.sum())
+            shaded = (mean_albedo + np.tensordot(coeffs, albedo_basis, 1)) * illumination
+            distance = ((colours - shaded) ** 2).sum(axis=1)
+            weight = (scale / (scale + distance)) ** 2
+        offset = light.reshape(27) - centre
+        energy = np.minimum(distance, end).mean() + albedo_prior * (coeffs**2).sum() + offset @ precision @ offset
+        if energy < best:
+            best, answer = energy, (light, coeffs)
+    return answer

@@ -98,14 +98,23 @@ class Photometric:
             _numpy(normals),
             _numpy(self.model.mean_albedo[visible]),
             _numpy(self.model.albedo_basis[:, visible]),
+            self.regions(_numpy(vertices[0]), _numpy(visible).astype(int)),
             rounds=s.light_rounds,
             start=s.start_threshold,
             end=s.inlier_threshold,
-            albedo_prior=s.prior_weight / (s.pixel_weight * COEFFICIENTS),
+            albedo_prior=s.albedo_prior_weight / (s.pixel_weight * COEFFICIENTS),
             light_prior=self.light_prior,
         )
         self.light.copy_(torch.as_tensor(light)[None])
         self.albedo.copy_(torch.as_tensor(coeffs)[None])
+
+    def regions(self, vertices: np.ndarray, visible: np.ndarray) -> np.ndarray:
+        """Parts of the face [4, N] that may be bare: all, below the brows, above the nostrils, between the two."""
+        ids = self.contour.landmarks
+        height = vertices[visible, 1]
+        below = height < vertices[ids[17:27], 1].mean()
+        above = height > vertices[ids[31:36], 1].mean()
+        return np.stack([below | above, below, above, below & above])
 
     @torch.no_grad()
     def slide_contour(self) -> None:
@@ -131,10 +140,11 @@ class Photometric:
         offset = (render.positions[0, self.chosen, :2] - self.target_points).square().sum(-1)
         robust = s.landmark_outlier**2
         landmark = (self.landmark_weights * robust * offset / (robust + offset)).mean()
-        prior = sum(coeffs.square().sum() for coeffs in (self.identity, self.expression, self.albedo)) / COEFFICIENTS
+        prior = s.prior_weight * (self.identity.square().sum() + self.expression.square().sum())
+        prior = (prior + s.albedo_prior_weight * self.albedo.square().sum()) / COEFFICIENTS
         light = self.light.reshape(27) - self.light_centre
         pixel = pixel + light @ (self.precision @ light)
-        return s.pixel_weight * pixel + s.landmark_weight * landmark + s.prior_weight * prior
+        return s.pixel_weight * pixel + s.landmark_weight * landmark + prior
 
     def optimise(self, progress: Callable[[str, int, int], None] | None) -> None:
         """Adam on everything; the rates fall as a cosine to a tenth."""

@@ -30,8 +30,8 @@ class FitSettings:
     """Gauss-Newton steps in each round."""
 
     # light and albedo in closed form
-    light_rounds: int = 8
-    """alternations of light, albedo and weights."""
+    light_rounds: int = 6
+    """alternations of light, albedo and weights, from each of four regions of the face."""
     light_level_weight: float = 4e-3
     """penalty beside Eq. 5 on the squared relative difference of the mean illumination from 1.2407, FOCUS's at zero
     parameters: photos are exposed alike, so that a dark face is more likely dark skin than dim light."""
@@ -41,19 +41,21 @@ class FitSettings:
     """penalty on the variance of the illumination."""
 
     # photometric stage
-    iterations: int = 300
+    iterations: int = 200
     """Adam steps on all 257 parameters through `render_sh`."""
     pixel_weight: float = 0.5
     """weight of Eq. 5, the mean squared RGB distance inside the mask (Eq. 8)."""
-    landmark_weight: float = 5e-5
+    landmark_weight: float = 2e-4
     """weight of Eq. 7, the mean squared landmark distance; Eq. 8 has 5e-4."""
     landmark_focus: float = 4.0
     """factor of Eq. 7 on the nose ridge and the inner lip; the paper has 20."""
     prior_weight: float = 2e-3
-    """weight of the coefficients' mean square over 224; Eq. 8 has 0.1, for a network that sees many photos."""
+    """weight of the sum of squares of identity and expression over 224; Eq. 8 has 0.1."""
+    albedo_prior_weight: float = 6e-3
+    """the same for albedo, which else paints what covers the face."""
     inlier_threshold: float = 0.016641
     """xi of Eq. 10 on the squared RGB distance, (3 * 0.043)^2."""
-    start_threshold: float = 0.16
+    start_threshold: float = 0.08
     """the threshold at the first step; it falls geometrically, so that the mask cannot collapse onto a bad start."""
     anneal: float = 0.6
     """share of the steps after which the threshold has reached xi."""
