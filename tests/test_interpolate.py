@@ -150,3 +150,15 @@ def test_errors(change, kind, message):
     }
     with pytest.raises(kind, match=r"interpolate\(\): expected " + message):
         fk.interpolate(**arguments)
+
+
+def test_faces_of_another_mesh_are_background(backend):
+    topology = fk.Topology(torch.tensor([[0, 1, 2]]), 3)
+    index = torch.tensor([[[0, 1, -1, 2**30]]], dtype=torch.int32)
+    weights = torch.full((1, 1, 4, 3), 1 / 3, requires_grad=True)
+    attributes = torch.ones(1, 3, 2, requires_grad=True)
+    out = fk.interpolate(attributes, fk.Raster(index, weights, torch.ones(1, 1, 4)), topology)
+    torch.testing.assert_close(out, torch.tensor([1.0, 0, 0, 0]).expand(1, 2, 1, 4))
+    out.sum().backward()
+    assert weights.grad[0, 0, 1:].count_nonzero() == 0
+    torch.testing.assert_close(attributes.grad, torch.full((1, 3, 2), 1 / 3))

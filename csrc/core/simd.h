@@ -78,6 +78,19 @@ struct Lanes1 {
 };
 
 #if defined(__AVX2__)
+// For each mask of eight lanes, the set ones in order: packing without a branch.
+struct SetLanes {
+  uint8_t of[256][8];
+};
+constexpr SetLanes make_set_lanes() {
+  SetLanes table{};
+  for (int bits = 0; bits < 256; ++bits)
+    for (int lane = 0, k = 0; lane < 8; ++lane)
+      if (bits >> lane & 1) table.of[bits][k++] = static_cast<uint8_t>(lane);
+  return table;
+}
+alignas(64) constexpr SetLanes set_lanes = make_set_lanes();
+
 struct Lanes8 {
   using T = float;
   struct Mask {
@@ -116,10 +129,10 @@ struct Lanes8 {
     return {_mm256_castsi256_ps(_mm256_cmpeq_epi32(on, lane))};
   }
   static int compress(int32_t base, Mask mask, int32_t* out) {
-    unsigned bits = mask.bits();
-    int n = __builtin_popcount(bits);
-    for (int k = 0; bits != 0; bits &= bits - 1) out[k++] = base + __builtin_ctz(bits);
-    return n;
+    const unsigned bits = mask.bits();
+    const __m256i lanes = _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(set_lanes.of[bits])));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), _mm256_add_epi32(_mm256_set1_epi32(base), lanes));
+    return __builtin_popcount(bits);
   }
   static void rows(const float* table, const int32_t* i, int stride, Lanes8& x, Lanes8& y, Lanes8& z) {
     auto pair = [&](int k) {

@@ -14,7 +14,7 @@ void interpolate_cpu(const InterpolateParams<T>& p) {
     for (int64_t pixel = row * p.W; pixel < (row + 1) * p.W; ++pixel) {
       const int32_t id = p.face_index[pixels * b + pixel];
       T* out = p.out + p.C * pixels * b + pixel;
-      if (id < 0) {
+      if (!in_mesh(id, p.F)) {
         for (int64_t c = 0; c < p.C; ++c) out[c * pixels] = 0;
         continue;
       }
@@ -37,7 +37,7 @@ void interpolate_grad_cpu(const InterpolateGradParams<T>& p) {
       const int64_t at = pixels * b + pixel;
       T* grad_w = p.grad_barycentrics + 3 * at;
       const int32_t id = p.face_index[at];
-      if (id < 0) {
+      if (!in_mesh(id, p.F)) {
         grad_w[0] = grad_w[1] = grad_w[2] = 0;
         continue;
       }

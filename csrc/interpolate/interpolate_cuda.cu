@@ -19,7 +19,7 @@ __global__ void __launch_bounds__(kThreads) interpolate_kernel(InterpolateParams
     const int64_t at = pixels * b + pixel;
     const int32_t id = p.face_index[at];
     T* out = p.out + p.C * pixels * b + pixel;
-    if (id < 0) {
+    if (!in_mesh(id, p.F)) {
       for (int64_t c = 0; c < p.C; ++c) out[c * pixels] = 0;
       continue;
     }
@@ -44,7 +44,7 @@ __global__ void __launch_bounds__(kThreads) weights_grad_kernel(InterpolateGradP
     const int64_t at = pixels * b + pixel;
     const int32_t id = p.face_index[at];
     T grad_w[3] = {0, 0, 0};
-    if (id >= 0) {
+    if (in_mesh(id, p.F)) {
       const T* grad = p.grad + p.C * pixels * b + pixel;
       const T* attributes = p.attributes + p.V * p.C * b;
       for (int k = 0; k < 3; ++k) {

@@ -1,8 +1,13 @@
 // One attribute at one pixel, shared by the CPU and the CUDA kernels.
 #pragma once
+#include <cstdint>
+
 #include "core/hd.h"
 
 namespace focus {
+
+// Whether a pixel has a face; ids of another mesh count as background.
+FOCUS_HD bool in_mesh(int32_t id, int64_t F) { return id >= 0 && id < F; }
 
 // The order in which render_sh adds as well, so that both give the same bits.
 template <class T>
