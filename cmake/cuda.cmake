@@ -8,7 +8,11 @@ endif()
 if(NOT CMAKE_CUDA_COMPILER AND NOT "$ENV{CUDACXX}" STREQUAL "")
   set(CMAKE_CUDA_COMPILER "$ENV{CUDACXX}")
 elseif(NOT CMAKE_CUDA_COMPILER)
-  find_program(FOCUS_NVCC nvcc HINTS ENV CUDA_HOME ENV CUDA_PATH PATHS /usr/local/cuda PATH_SUFFIXES bin)
+  find_program(
+    FOCUS_NVCC nvcc
+    HINTS ENV CUDA_HOME ENV CUDA_PATH
+    PATHS /usr/local/cuda
+    PATH_SUFFIXES bin)
   if(FOCUS_NVCC)
     set(CMAKE_CUDA_COMPILER "${FOCUS_NVCC}")
   endif()
@@ -42,13 +46,20 @@ function(focus_check_cuda)
   endif()
   message(STATUS "Checking that ${CMAKE_CUDA_COMPILER} works")
   execute_process(
-    COMMAND "${CMAKE_CUDA_COMPILER}" ${flags} "${CMAKE_SOURCE_DIR}/cmake/cuda_check.cu" -o "${CMAKE_BINARY_DIR}/cuda_check"
-    RESULT_VARIABLE failed OUTPUT_VARIABLE log ERROR_VARIABLE log)
+    COMMAND "${CMAKE_CUDA_COMPILER}" ${flags} "${CMAKE_SOURCE_DIR}/cmake/cuda_check.cu" -o
+            "${CMAKE_BINARY_DIR}/cuda_check"
+    RESULT_VARIABLE failed
+    OUTPUT_VARIABLE log
+    ERROR_VARIABLE log)
   if(failed)
     string(REPLACE "\n" "\n    " log "${failed}\n${log}")
-    set(problem "${CMAKE_CUDA_COMPILER} cannot build a kernel for ${FOCUS_CUDA_ARCHS}: ${log}" PARENT_SCOPE)
+    set(problem
+        "${CMAKE_CUDA_COMPILER} cannot build a kernel for ${FOCUS_CUDA_ARCHS}: ${log}"
+        PARENT_SCOPE)
   else()
-    set(FOCUS_CUDA_WORKS ON CACHE INTERNAL "nvcc builds and links a kernel for the architectures asked for")
+    set(FOCUS_CUDA_WORKS
+        ON
+        CACHE INTERNAL "nvcc builds and links a kernel for the architectures asked for")
   endif()
 endfunction()
 

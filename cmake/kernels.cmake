@@ -12,18 +12,18 @@ add_library(focus_options INTERFACE)
 target_include_directories(focus_options INTERFACE csrc)
 # No contraction: face ids must be equal, bit for bit, on every CPU and GPU. The last two change no value;
 # they let loops with square roots and comparisons become vector code.
-target_compile_options(
-  focus_options
-  INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -ffp-contract=off -fno-math-errno -fno-trapping-math>
-            $<$<COMPILE_LANGUAGE:CUDA>:-fmad=false -Xcompiler=-Wall,-Wextra,-ffp-contract=off>)
+set(cxx_flags -Wall -Wextra -ffp-contract=off -fno-math-errno -fno-trapping-math)
+set(cuda_flags -fmad=false -Xcompiler=-Wall,-Wextra,-ffp-contract=off)
 if(FOCUS_WERROR)
-  target_compile_options(focus_options INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-Werror>
-                                                 $<$<COMPILE_LANGUAGE:CUDA>:-Werror=all-warnings -Xcompiler=-Werror>)
+  list(APPEND cxx_flags -Werror)
+  list(APPEND cuda_flags -Werror=all-warnings -Xcompiler=-Werror)
 endif()
+target_compile_options(focus_options INTERFACE "$<$<COMPILE_LANGUAGE:CXX>:${cxx_flags}>"
+                                               "$<$<COMPILE_LANGUAGE:CUDA>:${cuda_flags}>")
 target_link_libraries(focus_options INTERFACE Threads::Threads)
 if(OpenMP_CXX_FOUND)
   target_compile_definitions(focus_options INTERFACE FOCUS_OPENMP)
-  target_compile_options(focus_options INTERFACE $<$<COMPILE_LANGUAGE:CXX>:${OpenMP_CXX_FLAGS}>)
+  target_compile_options(focus_options INTERFACE "$<$<COMPILE_LANGUAGE:CXX>:${OpenMP_CXX_FLAGS}>")
   target_link_libraries(focus_options INTERFACE ${OpenMP_CXX_LIBRARIES})
 endif()
 if(FOCUS_HAS_CUDA)
@@ -78,5 +78,10 @@ function(focus_module)
   foreach(library ${libraries})
     target_sources(_C PRIVATE $<TARGET_OBJECTS:${library}>)
   endforeach()
-  set_target_properties(_C PROPERTIES PREFIX "" SUFFIX "" OUTPUT_NAME "_C.so" LIBRARY_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}")
+  set_target_properties(
+    _C
+    PROPERTIES PREFIX ""
+               SUFFIX ""
+               OUTPUT_NAME "_C.so"
+               LIBRARY_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}")
 endfunction()
