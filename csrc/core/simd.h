@@ -184,8 +184,8 @@ struct Lanes16 {
   Mask operator<(Lanes16 o) const { return {_mm512_cmp_ps_mask(v, o.v, _CMP_LT_OQ)}; }
   Mask operator<=(Lanes16 o) const { return {_mm512_cmp_ps_mask(v, o.v, _CMP_LE_OQ)}; }
   Lanes16 abs() const { return {_mm512_andnot_ps(_mm512_set1_ps(-0.0f), v)}; }
-  Lanes16 ceil() const { return {_mm512_roundscale_ps(v, _MM_FROUND_TO_POS_INF | _MM_FROUND_NO_EXC)}; }
-  Lanes16 floor() const { return {_mm512_roundscale_ps(v, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC)}; }
+  Lanes16 ceil() const { return {_mm512_ceil_ps(v)}; }
+  Lanes16 floor() const { return {_mm512_floor_ps(v)}; }
   Lanes16 sqrt() const { return {_mm512_sqrt_ps(v)}; }
   static Lanes16 min(Lanes16 a, Lanes16 b) { return {_mm512_min_ps(b.v, a.v)}; }
   static Lanes16 max(Lanes16 a, Lanes16 b) { return {_mm512_max_ps(b.v, a.v)}; }
