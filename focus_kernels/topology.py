@@ -36,7 +36,9 @@ class Topology:
         if not isinstance(faces, Tensor):
             raise TypeError(f"Topology(): expected faces to be a torch.Tensor, got {type(faces).__name__}")
         if faces.dtype not in _INTEGERS:
-            raise TypeError(f"Topology(): expected faces to be an integer tensor, got {faces.dtype}")
+            raise TypeError(
+                f"Topology(): expected faces to be an integer tensor, got {str(faces.dtype).removeprefix('torch.')}"
+            )
         if isinstance(num_vertices, bool) or not isinstance(num_vertices, int):
             raise TypeError(f"Topology(): expected num_vertices to be an int, got {type(num_vertices).__name__}")
         if faces.dim() != 2 or faces.shape[1] != 3:

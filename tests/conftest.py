@@ -39,6 +39,12 @@ def kernel(request, monkeypatch):
     return _force(request, monkeypatch, *request.param)
 
 
+@pytest.fixture(params=DEVICES)
+def device(request):
+    """Where an op without backends runs."""
+    return request.param
+
+
 @pytest.fixture(autouse=True)
 def poisoned_memory(monkeypatch):
     """What `torch.empty` gives is NaN (or a wild integer), so that an output nobody writes fails at once."""
