@@ -6,6 +6,7 @@ imports from here. DECA, EMOCA and SMIRK need no more of PyTorch3D's renderer th
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -281,10 +282,14 @@ def _soup(num_faces: int, device: torch.device) -> tuple[Topology, Topology]:
 
 
 def _image_size(image_size: int | Sequence[int]) -> tuple[int, int]:
-    size = tuple(image_size) if isinstance(image_size, (tuple, list)) else (image_size, image_size)
-    if len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size):
+    sides = image_size if isinstance(image_size, (tuple, list)) else (image_size, image_size)
+    try:
+        height, width = (operator.index(side) for side in sides)
+    except (TypeError, ValueError):
+        height = width = 0
+    if height < 1 or width < 1:
         _checks.fail(ValueError, "rasterize_meshes", "image_size", "a positive int or (H, W)", repr(image_size))
-    return size
+    return height, width
 
 
 def _as_list(name: str, value: Sequence[Tensor] | Tensor) -> list[Tensor]:
