@@ -389,6 +389,18 @@ def golden():
     return {name: torch.from_numpy(value) for name, value in np.load(GOLDEN).items()}
 
 
+def test_golden_normals_and_harmonics(golden, device):
+    data = {name: value.to(device) for name, value in golden.items()}
+    vertices = data["vertices"].transpose(1, 2)
+    normals = vertex_normals(vertices, Topology(data["faces"].T, vertices.shape[1]), normalize=False)
+    # float32 rounding: 2.4e-7 of a unit vector; 5e-6 where the azimuth of a normal near the axis is ill-conditioned
+    assert (normals.transpose(1, 2) - data["vertex_normals"]).abs().max() <= 1e-6
+    rotated = normals @ data["R"].transpose(1, 2)
+    for k, coefficients in enumerate(torch.eye(9, device=device)):
+        basis = shade_sh(rotated, torch.ones_like(rotated), coefficients.expand(3, 3, 9), convention="focus")[..., 0]
+        assert (basis - data["sh_basis"][:, k]).abs().max() <= 1e-5
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_golden(golden, dtype, device):
     data = {k: v.to(device, dtype if v.is_floating_point() else v.dtype) for k, v in golden.items()}
