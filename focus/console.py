@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .inputs import printable
-from .report import ReportItem, medians
+from .report import ReportItem, medians, short_names
 
 LOG_WIDTH = 160  # columns where no terminal says otherwise, so that lines of logs are not broken
 SPEED_PERIOD = 600.0  # seconds over which the remaining time is estimated
@@ -27,8 +27,8 @@ class Console:
         self._console = _rich(sys.stderr)
         self._bar = Progress(
             TextColumn("{task.fields[count]}"),
-            BarColumn(bar_width=30),
-            TextColumn("{task.percentage:>3.0f} %"),
+            BarColumn(bar_width=20),
+            TextColumn("{task.percentage:>3.0f}%"),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
@@ -51,13 +51,13 @@ class Console:
         self._bar.stop()
 
     def begin(self, label: str) -> None:
-        self._label = label
-        self._bar.update(self._task, count=f"{self.count + 1}/{self.photos}", stage=label)
+        self._label = _short(Path(label).name)
+        self._bar.update(self._task, count=f"{self.count + 1}/{self.photos}", stage=self._label)
 
     def progress(self, stage: str, fraction: float) -> None:
         """Called by `fit_job`: its stage and the fraction of the photo that is done."""
         name = STAGE_NAMES.get(stage, stage)
-        self._bar.update(self._task, completed=self.count + fraction, stage=f"{self._label}: {name}")
+        self._bar.update(self._task, completed=self.count + fraction, stage=f"{name}: {self._label}")
 
     def done(self, item: ReportItem) -> None:
         self.count += 1
@@ -73,26 +73,37 @@ class Console:
 def print_summary(items: list[ReportItem], out: Path, page: Path, note: str = "") -> None:
     """The table of all photos, the medians, and where to look, on stdout."""
     console = _rich(sys.stdout)
-    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("photo", overflow="fold")
-    for name in ("RMSE in mask", "RMSE all", "mask/face", "landmarks", "time"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("results", overflow="fold")
-    for item in items:
-        if item.error is None:
-            table.add_row(Text(item.photo), *_cells(item.numbers), Text(printable(out / (item.folder or ""))))
-        else:
-            table.add_row(Text(item.photo), "-", "-", "-", "-", "-", Text(f"failed: {item.error}", style="red"))
     fitted = [item for item in items if item.error is None]
-    if len(fitted) > 1:
-        table.add_row(Text("median", style="bold"), *_cells(medians(fitted)), "", style="bold")
-    console.print()
-    console.print(table)
-    console.print()
-    lines = [note] if note else []
+    failed = [item for item in items if item.error is not None]
+    lines = [""]
+    if fitted:
+        console.print()
+        console.print(_table(fitted, out))
+    if failed:
+        lines += ["Not fitted:", *(f"  {item.photo}: {item.error}" for item in failed), ""]
+    lines += [note] if note else []
     lines += [f"{len(fitted)} of {len(items)} photos fitted. Open {printable(page)}"]
     for line in lines:
         console.print(Text(line), soft_wrap=True, highlight=False)
+
+
+def _table(fitted: list[ReportItem], out: Path) -> Table:
+    """One row per photo; what all paths share stands in the headings."""
+    parent, names = short_names(fitted)
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(Text("photo" if parent == "." else f"photo in {parent}"), overflow="fold")
+    for name in ("RMSE in mask", "RMSE all", "mask/face", "landmarks", "time"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column(Text(f"results in {printable(out)}"), overflow="fold")
+    for name, item in zip(names, fitted, strict=True):
+        table.add_row(Text(name), *_cells(item.numbers), Text(item.folder or ""))
+    if len(fitted) > 1:
+        table.add_row("median", *_cells(medians(fitted)), "", style="bold")
+    return table
+
+
+def _short(name: str, most: int = 30) -> str:
+    return name if len(name) <= most else f"{name[: most // 2]}…{name[1 - most // 2 :]}"
 
 
 def _rich(file: TextIO) -> rich.console.Console:

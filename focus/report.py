@@ -47,6 +47,13 @@ def medians(items: Sequence[ReportItem]) -> dict[str, float | None]:
     return {name: median(values) if values else None for name, values in columns.items()}
 
 
+def short_names(items: Sequence[ReportItem]) -> tuple[str, list[str]]:
+    """The folder that all photos share, "." where they share none, and each photo's name without it."""
+    parents = {str(Path(item.photo).parent) for item in items}
+    parent = parents.pop() if len(parents) == 1 else "."
+    return parent, [item.photo if parent == "." else Path(item.photo).name for item in items]
+
+
 def write_report(out_dir: str | os.PathLike[str], items: Sequence[ReportItem], *, note: str = "") -> Path:
     """Write `index.html` and `results.csv` into `out_dir`, atomically, and give back the path of the page.
 
@@ -58,13 +65,14 @@ def write_report(out_dir: str | os.PathLike[str], items: Sequence[ReportItem], *
     out_dir = Path(out_dir)
     out_dir.mkdir(parents=True, exist_ok=True)
     items = sorted(items, key=lambda item: item.photo)
+    named = list(zip(short_names(items)[1], items, strict=True))
     environment = Environment(
         loader=PackageLoader("focus", "assets"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     environment.filters["dots"] = _dots
     page = environment.get_template(TEMPLATE).render(
-        fitted=[item for item in items if item.error is None],
-        failures=[item for item in items if item.error is not None],
+        fitted=[pair for pair in named if pair[1].error is None],
+        failures=[pair for pair in named if pair[1].error is not None],
         medians=medians(items),
         note=note,
     )

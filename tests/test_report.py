@@ -11,7 +11,7 @@ from fits import fit_result
 
 from focus import FaceModel
 from focus.export import export_fit
-from focus.report import NUMBERS, ReportItem, medians, write_report
+from focus.report import NUMBERS, ReportItem, medians, short_names, write_report
 from focus.views import shape_views
 
 
@@ -104,6 +104,14 @@ def test_results_csv_has_a_row_for_each(run):
 def test_a_run_in_which_all_failed(tmp_path):
     page = Page(write_report(tmp_path / "new", [ReportItem.failed("a.jpg", "no such file")]).read_text())
     assert "0 of 1 photos fitted" in page.text and "a.jpg no such file" in page.text and not page.links
+
+
+def test_the_folder_that_all_photos_share_is_left_out(tmp_path):
+    items = [ReportItem.failed(f"far/away/{name}.jpg", "no such file") for name in "ab"]
+    assert short_names(items) == ("far/away", ["a.jpg", "b.jpg"])
+    assert "far/away" not in Page(write_report(tmp_path, items).read_text()).text
+    items.append(ReportItem.failed("a.jpg", "no such file"))
+    assert short_names(items) == (".", ["far/away/a.jpg", "far/away/b.jpg", "a.jpg"])
 
 
 def test_medians_pass_over_what_is_missing(run):
