@@ -1,7 +1,7 @@
 """The compiled extension. Arguments are positional; outputs are given, and written in place.
 
-Tensors are contiguous, on one device, float32 or float64 (indices int32). Those that may be None are scratch of the CUDA
-kernels, or gradients that nobody asked for.
+Tensors are contiguous, on one device, float32 or float64 (indices int32). Those that may be None are scratch of the
+CUDA kernels, or gradients that nobody asked for.
 """
 
 from torch import Tensor
