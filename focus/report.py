@@ -65,14 +65,15 @@ def write_report(out_dir: str | os.PathLike[str], items: Sequence[ReportItem], *
     out_dir = Path(out_dir)
     out_dir.mkdir(parents=True, exist_ok=True)
     items = sorted(items, key=lambda item: item.photo)
-    named = list(zip(short_names(items)[1], items, strict=True))
+    fitted = [item for item in items if item.error is None]
+    failures = [item for item in items if item.error is not None]
     environment = Environment(
         loader=PackageLoader("focus", "assets"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     environment.filters["dots"] = _dots
     page = environment.get_template(TEMPLATE).render(
-        fitted=[pair for pair in named if pair[1].error is None],
-        failures=[pair for pair in named if pair[1].error is not None],
+        fitted=list(zip(short_names(fitted)[1], fitted, strict=True)),
+        failures=list(zip(short_names(failures)[1], failures, strict=True)),
         medians=medians(items),
         note=note,
     )
