@@ -4,6 +4,8 @@ import numpy as np
 
 from .settings import JAW
 
+CHIN = range(5, 12)  # lips are near these, so they slide half as far
+
 
 class Contour:
     """Finds silhouette vertices of one mesh.
@@ -11,13 +13,13 @@ class Contour:
     Args:
         faces: [F, 3] int.
         landmarks: [68] vertex ids.
-        radius: mm, how far a jaw landmark may slide.
+        radius: mm, how far a jaw landmark may slide; half of it on the chin.
     """
 
     def __init__(self, faces: np.ndarray, landmarks: np.ndarray, radius: float) -> None:
         self.faces = faces
         self.landmarks = landmarks
-        self.radius = radius
+        self.radius = np.where([index in CHIN for index in JAW], radius / 2, radius)  # [17]
         edges = np.sort(faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1)  # [3F, 2], face-major
         order = np.lexsort((edges[:, 1], edges[:, 0]))
         edges, owner = edges[order], np.repeat(np.arange(len(faces)), 3)[order]
@@ -43,7 +45,7 @@ class Contour:
         fixed = self.landmarks[jaw]  # [17]
         reach = np.linalg.norm(vertices[silhouette][None] - vertices[fixed][:, None], axis=2)  # [17, S]
         distance = np.linalg.norm(projected[silhouette][None] - targets[jaw][:, None], axis=2)
-        distance[reach > self.radius] = np.inf
+        distance[reach > self.radius[:, None]] = np.inf
         chosen = self.landmarks.copy()
         if len(silhouette):
             best = distance.argmin(axis=1)

@@ -22,8 +22,8 @@ class FitSettings:
     """px, scale of the Geman-McClure function that lets wrong landmarks go."""
     depth_sigma: float = 100.0
     """mm, prior on the translation along the optical axis, which this long a focal length hardly tells from size."""
-    contour_radius: float = 30.0
-    """mm, a contour landmark may slide to a silhouette vertex this near to its vertex on the frontal face."""
+    contour_radius: float = 60.0
+    """mm, a contour landmark may slide to a silhouette vertex this near to its own vertex; half of it on the chin."""
     landmark_rounds: int = 6
     """rounds of choosing silhouette vertices and reweighting."""
     landmark_steps: int = 3
@@ -35,13 +35,13 @@ class FitSettings:
     light_level_weight: float = 4e-3
     """penalty beside Eq. 5 on the squared relative difference of the mean illumination from 1.2407, FOCUS's at zero
     parameters: photos are exposed alike, so that a dark face is more likely dark skin than dim light."""
-    light_colour_weight: float = 5e-3
+    light_colour_weight: float = 1e-2
     """penalty on the mean square of each colour's illumination less that of the three: skin colour is albedo."""
-    light_contrast_weight: float = 5e-4
+    light_contrast_weight: float = 2e-3
     """penalty on the variance of the illumination."""
 
     # photometric stage
-    iterations: int = 200
+    iterations: int = 150
     """Adam steps on all 257 parameters through `render_sh`."""
     pixel_weight: float = 0.5
     """weight of Eq. 5, the mean squared RGB distance inside the mask (Eq. 8)."""
@@ -51,11 +51,11 @@ class FitSettings:
     """factor of Eq. 7 on the nose ridge and the inner lip; the paper has 20."""
     prior_weight: float = 2e-3
     """weight of the sum of squares of identity and expression over 224; Eq. 8 has 0.1."""
-    albedo_prior_weight: float = 6e-3
+    albedo_prior_weight: float = 1e-2
     """the same for albedo, which else paints what covers the face."""
     inlier_threshold: float = 0.016641
     """xi of Eq. 10 on the squared RGB distance, (3 * 0.043)^2."""
-    start_threshold: float = 0.08
+    start_threshold: float = 0.03
     """the threshold at the first step; it falls geometrically, so that the mask cannot collapse onto a bad start."""
     anneal: float = 0.6
     """share of the steps after which the threshold has reached xi."""
