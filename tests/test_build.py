@@ -1,7 +1,9 @@
 """The build and what every user meets first: messages, a light import, the report, the source archive."""
 
+import ast
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -143,6 +145,17 @@ def test_extension_links_neither_torch_nor_the_cuda_runtime():
     binary = Path(spec.origin).read_bytes()
     for library in (b"libtorch", b"libc10", b"libcudart.so"):
         assert library not in binary
+
+
+def test_stub_describes_the_extension():
+    extension = pytest.importorskip("focus_kernels._C", reason="focus_kernels._C is not built")
+    stub = ast.parse((ROOT / "focus_kernels/_C.pyi").read_text())
+    counts = {node.name: len(node.args.posonlyargs) for node in stub.body if isinstance(node, ast.FunctionDef)}
+    names = {node.target.id for node in stub.body if isinstance(node, ast.AnnAssign)} | set(counts)
+    assert names == {name for name in dir(extension) if not name.startswith("_")}
+    for name, count in counts.items():
+        signature = getattr(extension, name).__doc__.partition("\n")[0]
+        assert len(re.findall(r"\barg\d+:", signature)) == count, signature
 
 
 def test_info_reports_every_backend():

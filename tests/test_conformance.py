@@ -122,6 +122,13 @@ def test_files_can_be_read_in_one_sitting():
     assert not {name: lines for name, lines in lengths.items() if lines > MAX_LINES}
 
 
+def test_ci_runs_the_commands_of_the_readme():
+    readme, ci = (ROOT / "README.md").read_text(), (ROOT / ".ci/run").read_text()
+    for command in ('pip install -e ".[test]" && pytest', "pip install -e . && focus demo"):
+        assert f"\n{command}\n" in readme
+        assert all(part in ci for part in command.split(" && "))
+
+
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_public_function_documents_shapes_results_and_errors(name):
     function = getattr(focus_kernels, name)
