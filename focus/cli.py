@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -233,18 +234,17 @@ def _load_model(path: Path | None, level: int, device: str, landmarks: Path | No
 
     from .face_model import FaceModel
 
-    try:
-        place = torch.device(device)
-    except RuntimeError as error:
-        raise ValueError(f"--device: expected cpu, cuda or cuda:N, got {device}") from error
-    if place.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"--device {device}: torch sees no GPU here; `focus info` says more")
+    kind, _, number = device.partition(":")
+    if kind not in ("cpu", "cuda") or (":" in device and not (kind == "cuda" and number.isdecimal())):
+        raise ValueError(f"--device: expected cpu, cuda or cuda:N, got {device}")
+    if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
+        raise ValueError(f"--device {device}: torch sees {torch.cuda.device_count()} GPUs; `focus info` says more")
     model = FaceModel.load(path, level=level, landmarks=landmarks)
     if model.landmarks is None:
         raise ValueError(
             f"{path}: this face model has no 68 landmarks; name their vertices with --model-landmarks FILE"
         )
-    return model.to(place)
+    return model.to(device)
 
 
 def _set_threads(threads: int | None) -> None:
@@ -283,7 +283,7 @@ def _run(
             interrupted = True
     note = f"Interrupted: {len(items)} of {len(jobs)} photos were reached." if interrupted else ""
     page = write_report(out, items, note=note)
-    print_summary(items, out, page, note)
+    print_summary(items, len(jobs), out, page, note)
     if interrupted:
         return INTERRUPTED
     return SOME_FAILED if any(item.error is not None for item in items) else 0
@@ -323,6 +323,9 @@ def _describe_detectors() -> dict[str, str]:
 
 def main() -> None:
     """Entry point: `app`, with one line in place of a traceback for what nobody foresaw."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a photo's name must not stop the run on a terminal without Unicode
     try:
         app()
     except Exception as error:

@@ -70,8 +70,8 @@ class Console:
         self._bar.console.print(line, soft_wrap=True, highlight=False)
 
 
-def print_summary(items: list[ReportItem], out: Path, page: Path, note: str = "") -> None:
-    """The table of all photos, the medians, and where to look, on stdout."""
+def print_summary(items: list[ReportItem], photos: int, out: Path, page: Path, note: str = "") -> None:
+    """The table of all photos, the medians, and where to look, on stdout; `photos` counts those not reached too."""
     console = _rich(sys.stdout)
     fitted = [item for item in items if item.error is None]
     failed = [item for item in items if item.error is not None]
@@ -82,7 +82,7 @@ def print_summary(items: list[ReportItem], out: Path, page: Path, note: str = ""
     if failed:
         lines += ["Not fitted:", *(f"  {item.photo}: {item.error}" for item in failed), ""]
     lines += [note] if note else []
-    lines += [f"{len(fitted)} of {len(items)} photos fitted. Open {printable(page)}"]
+    lines += [f"{len(fitted)} of {photos} photos fitted. Open {printable(page)}"]
     for line in lines:
         console.print(Text(line), soft_wrap=True, highlight=False)
 

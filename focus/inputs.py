@@ -109,4 +109,4 @@ def _near_misses(photo: Path, table: Mapping[str, np.ndarray], most: int = 3) ->
     by_name = {path.name: name for name, path in names.items()}
     near += [by_name[match] for match in difflib.get_close_matches(photo.name, by_name, n=most, cutoff=0.75)]
     near = list(dict.fromkeys(near))[:most]
-    return f"; near misses: {', '.join(near)}" if near else f", which has {len(table)} other names"
+    return f"; near misses: {', '.join(near)}" if near else f"; nothing alike among its {len(table)} rows"

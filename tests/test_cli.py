@@ -204,6 +204,7 @@ def test_ctrl_c_keeps_what_is_finished_and_nothing_else(folder, fitted, detector
     assert "Interrupted: 1 of 3 photos were reached." in said.all
     assert names(folder / "out") == {"a", "index.html", "results.csv"}
     assert names(folder / "out/a") == FILES
+    assert "1 of 3 photos fitted" in said.all
     assert "Interrupted: 1 of 3" in (folder / "out/index.html").read_text()
 
 
@@ -264,6 +265,7 @@ def test_settings_reach_the_fit(folder, fitted, detector, threads):
         (["fit", "a.png", "--out", "out", "--landmarks", "no.csv"], "no.csv"),
         (["fit", "a.png", "--out", "out", "--landmarks", "bad.csv"], "error: bad.csv: has no rows"),
         (["fit", "a.png", "--out", "out", "--device", "abacus"], "--device: expected cpu, cuda or cuda:N, got abacus"),
+        (["fit", "a.png", "--out", "out", "--device", "cpu:x"], "--device: expected cpu, cuda or cuda:N, got cpu:x"),
         (["fit", "a.png", "--out", "out", "--model", "bad.csv"], "bad.csv"),
         (["fit", "a.png", "--out", "out", "--model", "bald.safetensors"], "no 68 landmarks"),
         (["wink"], "wink"),
@@ -294,8 +296,9 @@ def test_without_a_detector_it_says_what_to_install(folder, fitted, monkeypatch)
 
 def test_no_gpu_is_told(folder, fitted, detector, monkeypatch):
     save(folder / "a.png")
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert "--device cuda: torch sees no GPU here" in fit("a.png", "--device", "cuda", code=2).all
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert "--device cuda: torch sees 0 GPUs" in fit("a.png", "--device", "cuda", code=2).all
+    assert "--device cuda:0: torch sees 0 GPUs" in fit("a.png", "--device", "cuda:0", code=2).all
 
 
 @pytest.mark.parametrize("name", ["[red].png", "[[1]] :smile:.png", "ünï çödé 面.png", "a & <b>.png"])

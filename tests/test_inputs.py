@@ -87,7 +87,7 @@ def test_whole_folder_names_only(tree):
         (["other/a.jpg", "zzz.jpg"], "near misses: other/a.jpg"),
         (["a.png", "zzz.jpg"], "near misses: a.png"),
         (["A.JPG"], "near misses: A.JPG"),
-        (["photograph.tif"], "which has 1 other names"),
+        (["photograph.tif"], "nothing alike among its 1 rows"),
     ],
 )
 def test_a_missing_row_names_what_comes_near(names, hint, tree):
