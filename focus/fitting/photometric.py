@@ -102,7 +102,7 @@ class Photometric:
             rounds=s.light_rounds,
             start=s.start_threshold,
             end=s.inlier_threshold,
-            albedo_prior=s.albedo_prior_weight / (s.pixel_weight * COEFFICIENTS),
+            albedo_prior=s.light_albedo_weight / (s.pixel_weight * COEFFICIENTS),
             light_prior=self.light_prior,
         )
         self.light.copy_(torch.as_tensor(light)[None])

@@ -32,6 +32,8 @@ class FitSettings:
     # light and albedo in closed form
     light_rounds: int = 6
     """alternations of light, albedo and weights, from each of four regions of the face."""
+    light_albedo_weight: float = 2e-2
+    """`albedo_prior_weight` while the light is found: stronger, so that what covers the face is not painted on it."""
     light_level_weight: float = 4e-3
     """penalty beside Eq. 5 on the squared relative difference of the mean illumination from 1.2407, FOCUS's at zero
     parameters: photos are exposed alike, so that a dark face is more likely dark skin than dim light."""
@@ -51,8 +53,8 @@ class FitSettings:
     """factor of Eq. 7 on the nose ridge and the inner lip; the paper has 20."""
     prior_weight: float = 2e-3
     """weight of the sum of squares of identity and expression over 224; Eq. 8 has 0.1."""
-    albedo_prior_weight: float = 1e-2
-    """the same for albedo, which else paints what covers the face."""
+    albedo_prior_weight: float = 3e-3
+    """the same for albedo."""
     inlier_threshold: float = 0.016641
     """xi of Eq. 10 on the squared RGB distance, (3 * 0.043)^2."""
     start_threshold: float = 0.03
