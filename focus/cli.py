@@ -48,7 +48,7 @@ Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads.", show_de
 Iterations = Annotated[
     int | None,
     typer.Option(
-        min=0, help="Steps of the photometric stage; fewer are faster and rougher.", show_default="300", metavar="N"
+        min=0, help="Steps of the photometric stage; fewer are faster and rougher.", show_default="150", metavar="N"
     ),
 ]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]

@@ -12,7 +12,7 @@ from fits import fit_result
 from PIL import Image
 from typer.testing import CliRunner
 
-from focus import FaceModel, FitError
+from focus import FaceModel, FitError, FitSettings
 from focus import batch as batch_module
 from focus import landmarks as landmarks_module
 from focus.cli import app
@@ -313,6 +313,7 @@ def test_help_names_every_option_and_the_exit_codes():
     text = focus("fit", "--help").all
     for word in ("--out", "--landmarks", "--detector", "--model", "--level", "--device", "--threads", "Exit code: 0"):
         assert word in text
+    assert f"[default: ({FitSettings().iterations})]" in text  # written out there, since --help does not import torch
     for command in ("fit", "demo", "info"):
         assert command in focus("--help").all
 
