@@ -94,12 +94,17 @@ def size(op: str, value) -> tuple[int, int]:
     if not isinstance(value, (tuple, list)) or len(value) != 2:
         got = f"{len(value)} values" if isinstance(value, (tuple, list)) else type(value).__name__
         fail(TypeError, op, "size", "a pair (H, W) of ints", got)
+    sides = []
     for side in value:
-        if isinstance(side, bool) or not isinstance(side, (int, torch.SymInt)):
+        if isinstance(side, (int, torch.SymInt)) and not isinstance(side, bool):
+            sides.append(side)
+        elif hasattr(side, "__index__") and not isinstance(side, (bool, Tensor)):  # NumPy's integers
+            sides.append(side.__index__())
+        else:
             fail(TypeError, op, "size", "a pair (H, W) of ints", f"a {type(side).__name__}")
-        if side < 1 or side > _MAX_SIZE:
+        if sides[-1] < 1 or sides[-1] > _MAX_SIZE:
             fail(ValueError, op, "size", f"in [1, {_MAX_SIZE}]", str(side))
-    return value[0], value[1]
+    return sides[0], sides[1]
 
 
 def _short(dtype: torch.dtype) -> str:

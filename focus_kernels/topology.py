@@ -39,8 +39,9 @@ class Topology:
             raise TypeError(
                 f"Topology(): expected faces to be an integer tensor, got {str(faces.dtype).removeprefix('torch.')}"
             )
-        if isinstance(num_vertices, bool) or not isinstance(num_vertices, int):
+        if isinstance(num_vertices, (bool, Tensor)) or not hasattr(num_vertices, "__index__"):
             raise TypeError(f"Topology(): expected num_vertices to be an int, got {type(num_vertices).__name__}")
+        num_vertices = num_vertices.__index__()  # NumPy's integers as well
         if faces.dim() != 2 or faces.shape[1] != 3:
             raise ValueError(f"Topology(): expected faces to be shape [*, 3], got {list(faces.shape)}")
         if not 0 <= num_vertices <= _INT32_MAX:
@@ -52,11 +53,12 @@ class Topology:
             if low < 0 or high >= num_vertices:
                 bad = low if low < 0 else high
                 raise ValueError(f"Topology(): expected faces to be in [0, {num_vertices}), got {bad}")
-        flat = faces.detach().long().reshape(-1)
-        counts = torch.bincount(flat, minlength=num_vertices)  # [V]
-        self.faces = faces.detach().to(torch.int32, copy=True, memory_format=torch.contiguous_format)
-        self.offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)]).int()
-        self.corners = torch.sort(flat, stable=True).indices.int()
+        with torch.inference_mode(False):  # made while evaluating, it must serve training later
+            flat = faces.detach().clone().long().reshape(-1)
+            counts = torch.bincount(flat, minlength=num_vertices)  # [V]
+            self.faces = faces.detach().to(torch.int32, copy=True, memory_format=torch.contiguous_format)
+            self.offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)]).int()
+            self.corners = torch.sort(flat, stable=True).indices.int()
         self.num_vertices = num_vertices
         self.num_faces = faces.shape[0]
 
@@ -66,13 +68,14 @@ class Topology:
 
     def to(self, device: torch.device | str | int) -> Topology:
         """The same topology on another device; itself when it is there already."""
-        faces = self.faces.to(device)
-        if faces is self.faces:
-            return self
-        moved = object.__new__(Topology)
-        moved.faces = faces
-        moved.offsets = self.offsets.to(device)
-        moved.corners = self.corners.to(device)
+        with torch.inference_mode(False):
+            faces = self.faces.to(device)
+            if faces is self.faces:
+                return self
+            moved = object.__new__(Topology)
+            moved.faces = faces
+            moved.offsets = self.offsets.to(device)
+            moved.corners = self.corners.to(device)
         moved.num_vertices = self.num_vertices
         moved.num_faces = self.num_faces
         return moved

@@ -4,6 +4,7 @@ import copy
 import io
 import pickle
 
+import numpy as np
 import pytest
 import torch
 from meshes import generator, sphere, topology
@@ -102,3 +103,17 @@ ERRORS = [
 def test_errors(faces, num_vertices, kind, message):
     with pytest.raises(kind, match=r"Topology\(\): expected " + message):
         fk.Topology(faces, num_vertices)
+
+
+def test_made_in_inference_mode_serves_training():
+    with torch.inference_mode():
+        topology = fk.Topology(torch.tensor([[0, 1, 2]]), 3)
+    positions = torch.tensor([[[0.0, 0, 1], [0, 8, 1], [8, 0, 1]]], requires_grad=True)
+    depth = fk.rasterize(positions, topology, (8, 8)).depth
+    assert torch.autograd.grad(depth.sum(), positions)[0].isfinite().all()
+
+
+def test_integers_of_numpy():
+    topology = fk.Topology(torch.tensor([[0, 1, 2]]), np.int64(3))
+    assert type(topology.num_vertices) is int
+    assert fk.rasterize(torch.zeros(1, 3, 3), topology, (np.int32(4), np.int64(5))).depth.shape == (1, 4, 5)
