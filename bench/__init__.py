@@ -1,0 +1,1 @@
+"""Benchmarks: `python -m pytest bench/ --benchmark-only`. See docs/benchmarks.md."""

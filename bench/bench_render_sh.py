@@ -1,0 +1,128 @@
+"""render_sh: the fused renderer, against deodr and against plain torch."""
+
+import pytest
+import torch
+
+import focus_kernels as fk
+from focus_kernels import _backends
+
+from . import check, shapes
+from .peers import Deodr, DeodrScene3D, Peer, has
+
+GRID = pytest.mark.parametrize(("mesh", "batch"), shapes.ALL)
+MAIN = pytest.mark.parametrize(("mesh", "batch"), shapes.MAIN)
+PICTURE = (3, *shapes.SIZE)
+ROUNDS_OF_SLOW_PEERS = 5
+
+
+def both(scene, seed):
+    """Forward and backward from the image to every input."""
+    leaves = {name: value.clone().requires_grad_() for name, value in scene.inputs().items()}
+    scene = shapes.Scene(scene.mesh, scene.topology, **leaves)
+
+    def call():
+        render = scene.render()
+        return render, torch.autograd.grad(render.image, list(leaves.values()), seed)
+
+    return call
+
+
+def checked(mesh, batch, place):
+    """Scenes to go through in turn, and the gradient of their images; the renderer is right on the first."""
+    turns = shapes.turns(mesh, batch, place.device)
+    seed = shapes.cotangent(batch, *PICTURE).to(place.device)
+    render, grads = both(turns[0], seed)()
+    check.render_sh(turns[0], render, (seed,), grads)
+    return turns, seed
+
+
+@GRID
+def test_forward(race, place, mesh, batch):
+    turns, _ = checked(mesh, batch, place)
+    main = place.device == "cpu" and place.threads == 1 and (mesh, batch) in shapes.MAIN
+    peers = {}
+    if main and has("deodr"):
+        deodr = Deodr(turns[0], silhouettes=False)
+        deodr.check(turns[0])
+        peers["deodr, edges off"] = deodr.forward()
+    race(f"render_sh forward, {mesh}, batch {batch}", [scene.render for scene in turns], batch, peers)
+    if main:
+        race.reach("forward/deodr", race.ratios.get("deodr, edges off"))
+    if (mesh, batch) in shapes.MAIN:
+        race.reach("forward/threads", race.ratios.get("one thread"))
+        if place.device == "cuda":
+            race.reach("forward/cuda", race.median and 1e3 * batch * race.median, torch.cuda.get_device_name())
+
+
+@GRID
+def test_forward_backward(race, place, mesh, batch):
+    turns, seed = checked(mesh, batch, place)
+    main = place.device == "cpu" and place.threads == 1 and (mesh, batch) in shapes.MAIN
+    peers, edges = {}, 0.0
+    if main and has("deodr"):
+        documented, plain = Deodr(turns[0], silhouettes=True), Deodr(turns[0], silhouettes=False)
+        for deodr in (documented, plain):
+            deodr.check(turns[0])
+        edges = documented.silhouette_edges
+        few = turns[0].part(slice(0, 2))
+        peers = {
+            "deodr, silhouettes": documented.both(seed),
+            "deodr, edges off": plain.both(seed),
+            "deodr Scene3D": DeodrScene3D(few).both(seed[: few.batch]),
+        }
+    rounds = {"rounds": ROUNDS_OF_SLOW_PEERS} if peers else {}
+    race(f"render_sh forward + backward, {mesh}, batch {batch}", [both(scene, seed) for scene in turns], batch, peers, **rounds)
+    if main:
+        race.reach("both/deodr", race.ratios.get("deodr, silhouettes"), f"{edges:.0f} edge flags per image")
+        race.reach("both/deodr without edges", race.ratios.get("deodr, edges off"))
+        race.reach("both/deodr Scene3D", race.ratios.get("deodr Scene3D"))
+    if (mesh, batch) in shapes.MAIN:
+        race.reach("both/threads", race.ratios.get("one thread"))
+
+
+@MAIN
+def test_backward(race, place, mesh, batch):
+    """The backward alone, on a graph that is kept."""
+    turns, seed = checked(mesh, batch, place)
+
+    def backward(scene):
+        leaves = {name: value.clone().requires_grad_() for name, value in scene.inputs().items()}
+        image = shapes.Scene(scene.mesh, scene.topology, **leaves).render().image
+        return lambda: torch.autograd.grad(image, list(leaves.values()), seed, retain_graph=True)
+
+    race(f"render_sh backward, {mesh}, batch {batch}", [backward(scene) for scene in turns], batch)
+    if place.device == "cuda":
+        race.reach("backward/cuda", race.median and 1e3 * batch * race.median, torch.cuda.get_device_name())
+
+
+@pytest.mark.parametrize(("mesh", "batch"), [("10k", 1)])
+def test_plain_torch(race, place, mesh, batch, monkeypatch):
+    """Against the definition in plain torch, which is too slow for more than a small mesh."""
+    turns, seed = checked(mesh, batch, place)
+    slow = both(turns[0], seed)
+
+    def in_plain_torch():
+        with monkeypatch.context() as patch:
+            patch.setattr(_backends, "FORCED", "ref")
+            slow()
+
+    peers = {"plain torch": Peer(batch, lambda: in_plain_torch)}
+    calls = [both(scene, seed) for scene in turns]
+    race(f"render_sh forward + backward, {mesh}, batch {batch}", calls, batch, peers, ROUNDS_OF_SLOW_PEERS)
+
+
+@MAIN
+def test_composed_of_unfused_ops(race, place, mesh, batch):
+    """What fusing saves: the same image from vertex_normals, shade_sh, rasterize and interpolate."""
+    turns, _ = checked(mesh, batch, place)
+
+    def unfused(scene):
+        normals = fk.vertex_normals(scene.vertices, scene.topology)
+        turned = normals @ scene.R.transpose(1, 2)
+        colors = fk.shade_sh(turned, scene.albedo, scene.sh_coeffs)
+        raster = fk.rasterize(scene.camera.project(scene.vertices), scene.topology, shapes.SIZE)
+        return fk.interpolate(colors, raster, scene.topology)
+
+    torch.testing.assert_close(unfused(turns[0]).mean(), turns[0].render().image.mean(), rtol=1e-5, atol=0)
+    peers = {"unfused ops": Peer(batch, lambda: lambda: unfused(turns[0]))}
+    race(f"render_sh forward, {mesh}, batch {batch}", [scene.render for scene in turns], batch, peers)

@@ -1,0 +1,53 @@
+"""What a duration is, per device and number of threads; and pytest-benchmark made to use it."""
+
+import time
+from collections.abc import Callable
+
+import torch
+
+CPU, WALL, CUDA = "CPU time", "wall time", "CUDA events"
+
+
+class Clock:
+    """A timer for pytest-benchmark that moves only while `run` measures.
+
+    One CPU thread is measured by the CPU time of the process, which other programs on the machine disturb little;
+    several by wall time; a GPU by events, with the work queued before the GPU may start, so that launches cost nothing.
+    """
+
+    __name__ = "bench.clock"
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.kind = CPU
+
+    def __call__(self) -> float:
+        return self.now
+
+    def choose(self, device: str, threads: int) -> None:
+        self.kind = CUDA if device == "cuda" else CPU if threads == 1 else WALL
+
+    def time(self, call: Callable[[], object]) -> float:
+        """Seconds of one call."""
+        if self.kind == CUDA:
+            return _gpu_seconds(call)
+        read = time.process_time if self.kind == CPU else time.perf_counter
+        start = read()
+        call()
+        return read() - start
+
+    def run(self, call: Callable[[], object]) -> None:
+        self.now += self.time(call)
+
+
+CLOCK = Clock()
+
+
+def _gpu_seconds(call: Callable[[], object]) -> float:
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    torch.cuda._sleep(10_000_000)  # several milliseconds, in which the host runs ahead
+    start.record()
+    call()
+    end.record()
+    end.synchronize()
+    return start.elapsed_time(end) / 1e3

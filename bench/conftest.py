@@ -1,0 +1,105 @@
+"""Fixtures of the benchmarks, what a result file says about the machine, and the tables at the end of a run."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+
+from focus_kernels import info
+from focus_kernels._extension import _C
+
+from .clock import CLOCK
+from .race import Place, Race
+from .targets import Report
+
+PLACES = [Place("cpu", 1), Place("cpu", 2)] + [Place("cuda")] * torch.cuda.is_available()
+REPORT = pytest.StashKey[Report]()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config):
+    config.stash[REPORT] = Report()
+    if not config.pluginmanager.hasplugin("benchmark"):
+        raise pytest.UsageError("the benchmarks need pytest-benchmark: pip install -e '.[bench]'")
+    if config.option.benchmark_columns is None:
+        config.option.benchmark_columns = ["min", "median", "max", "rounds"]
+    if config.option.benchmark_sort == "min":
+        config.option.benchmark_sort = "name"
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if "race" in item.fixturenames:
+            group = f"{item.module.__name__.rpartition('bench_')[2]}: {item.originalname.removeprefix('test_')}, seconds a call"
+            item.add_marker(pytest.mark.benchmark(timer=CLOCK, group=group))
+
+
+@pytest.fixture(params=PLACES, ids=lambda place: str(place).replace(" ", "_"))
+def place(request):
+    """A device and a number of threads; afterwards torch has its own number again."""
+    before = torch.get_num_threads()
+    if request.param.device == "cpu" and request.param.threads > (os.cpu_count() or 1):
+        pytest.skip(f"{request.param} on {os.cpu_count()} core")
+    torch.set_num_threads(request.param.threads)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def race(benchmark, place, request):
+    """Times a call, next to its peers."""
+    return Race(benchmark, request.config.stash[REPORT], place)
+
+
+def machine() -> dict:
+    """What a time cannot be compared without."""
+    facts = {
+        "cpu_name": info._cpu_name(),
+        "cores": os.cpu_count(),
+        "isa": _C.cpu_isa() if _C else "no extension",
+        "threads_engine": _C.threads_engine if _C else "no extension",
+        "torch": torch.__version__,
+        "cuda": torch.version.cuda,
+        "gpus": [f"{name}, driver {driver}" for name, driver, _ in info._gpus()],
+        "commit": _commit(),
+    }
+    if hasattr(os, "getloadavg"):
+        facts["load"] = round(os.getloadavg()[0], 1)
+    return facts
+
+
+def _commit() -> str:
+    root = Path(__file__).resolve().parents[1]
+    try:
+        answer = subprocess.run(
+            ["git", "describe", "--always", "--dirty"], cwd=root, capture_output=True, text=True, timeout=20, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return answer.stdout.strip()
+
+
+def pytest_benchmark_update_machine_info(config, machine_info):
+    machine_info["focus_kernels"] = machine()
+
+
+def pytest_benchmark_update_json(config, benchmarks, output_json):
+    output_json["targets"] = config.stash[REPORT].rows(_isa())
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_terminal_summary(terminalreporter, config):
+    report = config.stash[REPORT]
+    if not report.races:
+        return
+    terminalreporter.section("numbers to reach")
+    terminalreporter.write_line("; ".join(f"{key}: {value}" for key, value in machine().items()))
+    terminalreporter.write_line("")
+    for line in report.lines(_isa()):
+        terminalreporter.write_line(line)
+
+
+def _isa() -> str:
+    return _C.cpu_isa() if _C else "plain torch"

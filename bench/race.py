@@ -1,0 +1,92 @@
+"""Times one call, and peers in turn with it: in each round first the peers, then ours.
+
+A ratio is taken within a round, in which the machine is in one mood, and its median over the rounds is reported.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from statistics import median
+
+import torch
+
+from .clock import CLOCK
+from .peers import Peer
+from .targets import Report
+
+ROUNDS = 7
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a benchmark runs, in how many threads."""
+
+    device: str
+    threads: int = 1
+
+    def __str__(self) -> str:
+        return self.device if self.device == "cuda" else f"{self.threads} thread{'s'[: self.threads > 1]}"
+
+
+@dataclass
+class Race:
+    """The fixture of the benchmarks; `__call__` is used once in each."""
+
+    benchmark: object
+    report: Report
+    place: Place
+    ratios: dict[str, float] = field(default_factory=dict)
+    median: float | None = None  # ms per image
+
+    def __call__(
+        self,
+        name: str,
+        calls: list[Callable[[], object]],
+        images: int,
+        peers: dict[str, Peer] | None = None,
+        rounds: int = ROUNDS,
+    ) -> None:
+        """`calls` run one after the other, each the work of `images` images."""
+        peers = dict(peers or {})
+
+        def ours():
+            for call in calls:
+                call()
+
+        if self.place.threads > 1:
+            peers["one thread"] = Peer(images * len(calls), lambda: lambda: _in_one_thread(ours))
+        CLOCK.choose(self.place.device, self.place.threads)
+        times: dict[str, list[float]] = {peer: [] for peer in peers}
+
+        def run_peers():
+            for peer, (count, prepare) in peers.items():
+                call = prepare()
+                times[peer].append(1e3 * CLOCK.time(call) / count)
+
+        self.benchmark.pedantic(CLOCK.run, (ours,), setup=run_peers, rounds=rounds, warmup_rounds=1)
+        if self.benchmark.stats is None:  # --benchmark-disable: the result was checked, nothing is timed
+            return
+        own = [1e3 * seconds / (images * len(calls)) for seconds in self.benchmark.stats.stats.data]
+        entry = {"name": f"{name}, {self.place}", "clock": CLOCK.kind, "images": images * len(calls)}
+        entry |= {"median": median(own), "min": min(own), "peers": {}}
+        for peer, theirs in times.items():
+            theirs = theirs[-len(own) :]  # without the warm-up
+            ratios = [them / us for them, us in zip(theirs, own, strict=True)]
+            self.ratios[peer] = median(ratios)
+            entry["peers"][peer] = {"median": median(theirs), "min": min(theirs)}
+            entry["peers"][peer] |= {"ratio": median(ratios), "ratio_low": min(ratios), "ratio_high": max(ratios)}
+        self.median = entry["median"]
+        self.benchmark.extra_info |= {key: value for key, value in entry.items() if key != "name"}
+        self.report.races.append(entry)
+
+    def reach(self, key: str, value: float | None, note: str = "") -> None:
+        if value is not None:
+            self.report.reach(key, value, note)
+
+
+def _in_one_thread(call: Callable[[], object]) -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        call()
+    finally:
+        torch.set_num_threads(threads)

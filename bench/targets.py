@@ -1,0 +1,106 @@
+"""The numbers to reach. Benchmarks report what they measured; the table is printed at the end of a run.
+
+A number that was stated for other hardware is shown beside what this machine does, and not judged.
+"""
+
+from dataclasses import dataclass, field
+
+NEEDS = {
+    "avx512": "stated for AVX-512, this machine runs {isa}",
+    "cuda": "needs a GPU",
+}
+
+
+@dataclass
+class Target:
+    """One row: `reached` has to be at least (or at most) `bound`, in `unit`."""
+
+    what: str
+    bound: float | None  # None: for information
+    unit: str
+    at_least: bool = True
+    needs: str = ""
+    reached: float | None = None
+    note: str = ""
+
+    def asked(self) -> str:
+        if self.bound is None:
+            return "-"
+        return f"{'>=' if self.at_least else '<='} {self.bound:g} {self.unit}"
+
+    def verdict(self, isa: str) -> str:
+        if self.reached is None:
+            return NEEDS["cuda"] if self.needs == "cuda" else "not measured in this run"
+        if self.bound is None:
+            return "for information"
+        if self.needs == "avx512" and isa != "avx512":
+            return NEEDS["avx512"].format(isa=isa)
+        return "reached" if self.ratio() >= 1 else "missed"
+
+    def ratio(self) -> float | None:
+        """Reached over asked for: 1 or more is good, whichever way the bound points."""
+        if self.reached is None or self.bound is None:
+            return None
+        return self.reached / self.bound if self.at_least else self.bound / max(self.reached, 1e-12)
+
+
+def renderer() -> dict[str, Target]:
+    """53k vertices, 106k faces, 224x224, 32 different poses; CPU rows in one thread unless they say otherwise."""
+    return {
+        "forward/deodr": Target("render_sh forward against deodr, edges off", 8, "times", needs="avx512"),
+        "both/deodr": Target(
+            "render_sh forward + backward against deodr as documented (silhouette edges, sigma 1)", 8, "times", needs="avx512"
+        ),
+        "both/deodr without edges": Target("the same against deodr, edges off", None, "times"),
+        "both/deodr Scene3D": Target("the same against deodr's Scene3D, its own projection and light included", None, "times"),
+        "forward/threads": Target("render_sh forward, two threads against one", 1.6, "times"),
+        "both/threads": Target("render_sh forward + backward, two threads against one", 1.6, "times"),
+        "rasterize": Target("rasterize forward per image and thread", 1.0, "ms", at_least=False, needs="avx512"),
+        "rasterize/memory": Target("rasterize: what a batch of 32 takes beyond its outputs and the scratch of a batch of 1", 0.1, "MB", at_least=False),
+        "forward/cuda": Target("render_sh forward of the batch on an H100", 100, "us", at_least=False, needs="cuda"),
+        "backward/cuda": Target("render_sh backward of the batch on an H100", 150, "us", at_least=False, needs="cuda"),
+    }
+
+
+@dataclass
+class Report:
+    """What one run has to say beyond pytest-benchmark's own table."""
+
+    targets: dict[str, Target] = field(default_factory=renderer)
+    races: list[dict] = field(default_factory=list)
+
+    def reach(self, key: str, value: float, note: str = "") -> None:
+        target = self.targets[key]
+        target.reached, target.note = value, note
+
+    def rows(self, isa: str) -> list[dict]:
+        """The table as data, for the JSON file."""
+        return [
+            {"key": key, "what": t.what, "target": t.asked(), "reached": t.reached, "unit": t.unit}
+            | {"ratio": t.ratio(), "verdict": t.verdict(isa), "note": t.note}
+            for key, t in self.targets.items()
+        ]
+
+    def lines(self, isa: str) -> list[str]:
+        """Both tables in Markdown: the races, then the numbers to reach."""
+        races = [
+            [r["name"], r["clock"], f"{r['median']:.3f} ({r['min']:.3f})", peer]
+            + [f"{p['median']:.3f} ({p['min']:.3f})", f"{p['ratio']:.2f}", f"{p['ratio_low']:.2f} - {p['ratio_high']:.2f}"]
+            for r in self.races
+            for peer, p in r["peers"].items()
+        ]
+        head = ["benchmark", "clock", "ours, ms per image: median (min)", "peer", "peer", "ratio", "over the rounds"]
+        targets = []
+        for t in self.targets.values():
+            reached = "-" if t.reached is None else f"{t.reached:.3g} {t.unit}"
+            ratio = t.ratio()
+            share = "-" if ratio is None else f"{ratio:.2f}"
+            targets.append([t.what, t.asked(), reached, share, "; ".join(filter(None, [t.verdict(isa), t.note]))])
+        asked = ["what", "target", "reached", "reached / target", ""]
+        return [*_markdown(head, races), "", *_markdown(asked, targets)]
+
+
+def _markdown(head: list[str], rows: list[list[str]]) -> list[str]:
+    widths = [max(len(row[k]) for row in [head, *rows]) for k in range(len(head))]
+    line = lambda cells: "| " + " | ".join(c.ljust(w) for c, w in zip(cells, widths, strict=True)) + " |"
+    return [line(head), "|" + "|".join("-" * (w + 2) for w in widths) + "|", *map(line, rows)]
