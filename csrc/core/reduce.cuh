@@ -5,20 +5,25 @@
 namespace focus {
 namespace {
 
-// Lane l gets the sum over the warp of x[l % N]; N is a power of two, x is destroyed. Lanes trade halves of their
-// values, so 32 values cost 31 shuffles and not 160.
+// Lanes trade halves of their 2 * kHalf values until one is left. Recursive, so that every index is a constant and the
+// values stay in registers.
+template <int kHalf, class T>
+__device__ __forceinline__ void trade_halves(T* x) {
+  if constexpr (kHalf > 0) {
+    const bool upper = (threadIdx.x & kHalf) != 0;
+#pragma unroll
+    for (int i = 0; i < kHalf; ++i) {
+      const T keep = upper ? x[i + kHalf] : x[i], give = upper ? x[i] : x[i + kHalf];
+      x[i] = keep + __shfl_xor_sync(kAllLanes, give, kHalf);
+    }
+    trade_halves<kHalf / 2>(x);
+  }
+}
+
+// Lane l gets the sum over the warp of x[l % N]; N is a power of two, x is destroyed. 32 values cost 31 shuffles, not 160.
 template <int N, class T>
 __device__ __forceinline__ T warp_sum(T* x) {
-  const int lane = threadIdx.x % 32;
-#pragma unroll
-  for (int half = N / 2; half > 0; half /= 2) {
-    const bool upper = (lane & half) != 0;
-#pragma unroll
-    for (int i = 0; i < half; ++i) {
-      const T keep = upper ? x[i + half] : x[i], give = upper ? x[i] : x[i + half];
-      x[i] = keep + __shfl_xor_sync(kAllLanes, give, half);
-    }
-  }
+  trade_halves<N / 2>(x);
   T sum = x[0];
 #pragma unroll
   for (int step = N; step < 32; step *= 2) sum += __shfl_xor_sync(kAllLanes, sum, step);

@@ -60,8 +60,8 @@ void rasterize_grad(py::handle grad_barycentrics_, py::handle grad_depth_, py::h
   Tensor positions(op, "positions", positions_), faces(op, "faces", faces_), offsets(op, "offsets", offsets_);
   Tensor corners(op, "corners", corners_), face_index(op, "face_index", face_index_);
   Tensor grad_positions(op, "grad_positions", grad_positions_);
-  const bool cuda = scratch.size() == 2;
-  Tensor first(op, "first", cuda ? scratch[0] : py::none(), true), sums(op, "sums", cuda ? scratch[1] : py::none(), true);
+  const auto given = [&](size_t i) { return i < scratch.size() ? py::handle(scratch[i]) : py::handle(Py_None); };
+  Tensor first(op, "first", given(0), true), sums(op, "sums", given(1), true);
   positions.floating().shaped({-1, -1, 3}).contiguous();
   faces.int32().on(positions).shaped({-1, 3}).contiguous();
   offsets.int32().on(positions).shaped({positions.size(1) + 1}).contiguous();

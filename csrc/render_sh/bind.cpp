@@ -107,9 +107,9 @@ void render_sh_grad(const py::tuple& grads_, const py::tuple& scene_, py::handle
   grad_R.like(vertices).shaped({B, 3, 3}).contiguous();
   grad_t.like(vertices).shaped({B, 3}).contiguous();
   Tensor colors(op, "colors", colors_, true), grad_sums(op, "grad_sums", grad_sums_, true);
-  const bool cuda = scratch.size() == 2;
+  const auto given = [&](size_t i) { return i < scratch.size() ? py::handle(scratch[i]) : py::handle(Py_None); };
   Tensor partial(op, "partial", partial_, true);
-  Tensor first(op, "first", cuda ? scratch[0] : py::none(), true), sums(op, "sums", cuda ? scratch[1] : py::none(), true);
+  Tensor first(op, "first", given(0), true), sums(op, "sums", given(1), true);
   colors.like(vertices).shaped({B, V, 4}).contiguous();
   grad_sums.like(vertices).shaped({B, V, 4}).contiguous();
   partial.like(vertices).shaped({B, (V + kRenderPart - 1) / kRenderPart, kRenderSums}).contiguous();
