@@ -222,11 +222,16 @@ def _jobs(photos: list[Path], table: Path | None) -> list[Job]:
 
 def _make_detector(kind: str, jobs: list[Job]) -> Detector | None:
     """The detector, if any photo needs one: making it may fetch its weights."""
-    from .landmarks import make_detector
+    from .landmarks import DetectorUnavailableError, make_detector
 
     if all(job.error is not None or job.landmarks is not None for job in jobs):
         return None
-    return make_detector(kind)
+    try:
+        return make_detector(kind)
+    except DetectorUnavailableError as error:
+        if kind == "auto":  # that message names the detectors itself
+            raise
+        raise DetectorUnavailableError(f"--detector {kind}: {error}") from error
 
 
 def _load_model(path: Path | None, level: int, device: str, landmarks: Path | None) -> FaceModel:

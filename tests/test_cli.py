@@ -288,10 +288,11 @@ def test_without_a_detector_it_says_what_to_install(folder, fitted, monkeypatch)
     save(folder / "a.png")
 
     def make(kind):
-        raise DetectorUnavailableError('dlib: not installed; pip install "focus-kernels[dlib]"')
+        raise DetectorUnavailableError('not installed; pip install "focus-kernels[dlib]"')
 
     monkeypatch.setattr(landmarks_module, "make_detector", make)
-    assert 'error: dlib: not installed; pip install "focus-kernels[dlib]"' in fit("a.png", code=2).all
+    assert 'error: not installed; pip install "focus-kernels[dlib]"' in fit("a.png", code=2).all
+    assert "error: --detector dlib: not installed;" in fit("a.png", "--detector", "dlib", code=2).all
 
 
 def test_no_gpu_is_told(folder, fitted, detector, monkeypatch):
