@@ -124,6 +124,19 @@ def test_compile(case, backend):
         torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("case", [case for case in CASES if case.name == "render_sh-perspective"], ids=str)
+def test_compile_with_dynamic_shapes(case, kernel):
+    call = case.on(kernel.device)
+    torch.compiler.reset()
+    compiled = torch.compile(call, fullgraph=True, backend="aot_eager", dynamic=True)
+    inputs = cast(case.inputs, torch.float64, kernel.device, grad=True)
+    for B in (3, 2):
+        part = {name: value[:B].detach().requires_grad_() for name, value in inputs.items()}
+        (got, got_grads), (want, want_grads) = run(compiled, part), run(call, part)
+        for one, other in zip([*got, *got_grads.values()], [*want, *want_grads.values()], strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+
+
 @every_case
 def test_autocast(case, backend):
     call = case.on(backend.device)

@@ -178,6 +178,19 @@ def test_smallest_sizes(backend, F, size):
     assert given.grad.shape == given.shape and given.grad.isfinite().all()
 
 
+def test_many_images(kernel):
+    """More images than a CUDA grid has rows: 70000, each with its own triangle."""
+    B = 70000
+    positions = torch.tensor([[0.0, 0, 1], [0, 4, 1], [4, 0, 1]], device=kernel.device).repeat(B, 1, 1)
+    positions[:, :, 2] += torch.arange(B, device=kernel.device)[:, None] % 1000
+    positions.requires_grad_()
+    raster = fk.rasterize(positions, topology([[0, 1, 2]], 3, kernel.device), (1, 1))
+    assert raster.face_index.eq(0).all()
+    torch.testing.assert_close(raster.depth[:, 0, 0], positions[:, 0, 2], rtol=1e-6, atol=0)
+    grad = torch.autograd.grad(raster.depth.sum(), positions)[0]
+    torch.testing.assert_close(grad[..., 2].sum(1), torch.ones(B, device=kernel.device))
+
+
 def test_outputs_without_a_gradient(backend):
     positions, faces = soup(7, 2, 3, (5, 5), scale=3.0)
     given = positions.to(backend.device).requires_grad_()
