@@ -7,7 +7,6 @@ import numpy as np
 import torch
 
 from focus.alignment import CROP_SIZE, Alignment, AlignmentError, align_face
-from focus.camera import DISTANCE
 from focus.face_model import FaceModel
 
 from .contour import Contour
@@ -60,9 +59,7 @@ def fit_photo(
         torch.from_numpy(alignment.inside).to(like.device),
         alignment.landmarks,
         contour,
-        pose.angles,
-        pose.translation - np.array([0.0, 0.0, DISTANCE]),
-        pose.shape,
+        pose,
         settings,
     )
     state.start_light()
@@ -89,6 +86,8 @@ def _result(state: Photometric, alignment: Alignment, faces: np.ndarray, start: 
     mask = raster_mask & state.inside & (distance < state.settings.inlier_threshold)
     if not raster_mask.any() or not torch.isfinite(distance).all():
         raise FitError("the fitted face is empty or not finite")
+    if not mask.any():
+        raise FitError("the fitted face explains no pixel of the photo")
     projected = render.positions[0, state.chosen, :2].cpu().numpy()
     offset = np.linalg.norm(projected - alignment.landmarks, axis=1)
 

@@ -17,11 +17,12 @@ MAX_ROTATION = 0.5  # radians in one step
 
 @dataclass
 class Pose:
-    """A rigid pose and the shape coefficients."""
+    """A rigid pose, the shape coefficients, and which landmarks they were read from."""
 
     rotation: np.ndarray  # [3, 3], model to camera
     translation: np.ndarray  # [3] mm, camera frame, with the camera's distance
     shape: np.ndarray  # [K_id + K_exp]
+    trust: np.ndarray  # [68] in [0, 1], Geman-McClure weights of the landmarks
 
     @property
     def angles(self) -> np.ndarray:
@@ -65,7 +66,7 @@ def initial_pose(points: np.ndarray, num_shape: int, targets: np.ndarray, focal:
     rotation = np.vstack([rows, np.cross(rows[0], rows[1])])
     depth = focal / scale
     translation = np.array([(offset[0] - centre) * depth / focal, (offset[1] - centre) * depth / focal, depth])
-    return Pose(rotation, translation, np.zeros(num_shape))
+    return Pose(rotation, translation, np.zeros(num_shape), np.ones(68))
 
 
 def project(vertices: np.ndarray, pose: Pose, focal: float, centre: float) -> np.ndarray:
@@ -81,7 +82,8 @@ def _step(pose, points, point_basis, targets, sigma, focal, centre, settings) ->
     x, y, z = (rotated + pose.translation).T
     residual = np.stack([focal * x / z + centre, focal * y / z + centre], axis=1) - targets  # [68, 2]
     robust = settings.landmark_outlier**2
-    weight = (robust / (robust + (residual**2).sum(axis=1))) / sigma  # root of the Geman-McClure weight over sigma
+    root = robust / (robust + (residual**2).sum(axis=1))
+    pose.trust, weight = root**2, root / sigma
     zero = np.zeros_like(z)
     to_pixel = np.stack([focal / z, zero, -focal * x / z**2, zero, focal / z, -focal * y / z**2], 1).reshape(-1, 2, 3)
     rx, ry, rz = rotated.T

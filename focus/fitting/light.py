@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from .result import FitError
+
 # Bands 0 to 2 of the real spherical harmonics as in `focus_kernels.shade_sh`, without the polynomials.
 _SH = (0.282095, -0.488603, 0.488603, -0.488603, 1.092548, -1.092548, 0.315392, -1.092548, 0.546274)
 ILLUMINATION = 0.7 * 2 * np.pi * _SH[0]  # of the authors' offset of band 0: 1.2407
@@ -113,7 +115,8 @@ def fit_light(
     """
     basis = sh_basis(normals)
     precision, centre = light_prior
-    best, answer = np.inf, None
+    best: float = np.inf
+    answer: tuple[np.ndarray, np.ndarray] | None = None
     for region in regions:
         coeffs, weight = np.zeros(len(albedo_basis)), region.astype(np.float64)
         for index in range(rounds):
@@ -129,4 +132,6 @@ def fit_light(
         energy = np.minimum(distance, end).mean() + albedo_prior * (coeffs**2).sum() + offset @ precision @ offset
         if energy < best:
             best, answer = energy, (light, coeffs)
+    if answer is None:
+        raise FitError("no light explains the face: its colours are not finite")
     return answer

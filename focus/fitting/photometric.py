@@ -6,11 +6,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from focus.camera import focus_camera
+from focus.camera import DISTANCE, focus_camera
 from focus.face_model import FaceModel
 from focus_kernels import Camera, Render, render_sh, vertex_normals
 
 from .contour import Contour
+from .landmark_stage import Pose
 from .light import fit_light, light_prior
 from .result import FitError
 from .settings import NOSE_RIDGE_AND_INNER_LIP, FitSettings
@@ -26,7 +27,7 @@ class Photometric:
         photo: [3, S, S] in [0, 1], the crop.
         inside: [S, S] bool, crop pixels that lie in the photo.
         targets: [68, 2] px in the crop.
-        angles: [3]; translation: [3]; shape: [K_id + K_exp], of the landmark stage.
+        pose: of the landmark stage.
     """
 
     def __init__(
@@ -36,9 +37,7 @@ class Photometric:
         inside: Tensor,
         targets: np.ndarray,
         contour: Contour,
-        angles: np.ndarray,
-        translation: np.ndarray,
-        shape: np.ndarray,
+        pose: Pose,
         settings: FitSettings,
     ) -> None:
         self.model, self.photo, self.inside, self.settings = model, photo, inside, settings
@@ -50,15 +49,16 @@ class Photometric:
         def leaf(values: np.ndarray) -> Tensor:
             return torch.as_tensor(values, dtype=like.dtype, device=like.device)[None].clone().requires_grad_()
 
-        self.identity, self.expression = leaf(shape[:num_identity]), leaf(shape[num_identity:])
+        translation = pose.translation - np.array([0.0, 0.0, DISTANCE])
+        self.identity, self.expression = leaf(pose.shape[:num_identity]), leaf(pose.shape[num_identity:])
         self.albedo = leaf(np.zeros(len(model.albedo_basis)))
         self.light = leaf(np.zeros((3, 9)))
-        self.angles, self.translation = leaf(angles), leaf(translation[:2])
+        self.angles, self.translation = leaf(pose.angles), leaf(translation[:2])
         self.depth = leaf(translation[2:])
         weights = torch.ones(68, dtype=like.dtype, device=like.device)
         weights[list(NOSE_RIDGE_AND_INNER_LIP)] = s.landmark_focus
         weights[:17] = (s.landmark_sigma / s.jaw_sigma) ** 2
-        self.landmark_weights = weights
+        self.landmark_weights = weights * torch.as_tensor(pose.trust).to(like)
         self.target_points = torch.as_tensor(targets, dtype=like.dtype, device=like.device)
         self.chosen = model.landmarks
         self.light_prior = light_prior(s.light_level_weight, s.light_colour_weight, s.light_contrast_weight)
@@ -138,8 +138,7 @@ class Photometric:
             mask = (render.mask[0, 0] > 0) & self.inside & (distance < self.threshold(step))
         pixel = (distance * mask).sum() / mask.sum().clamp_min(1)
         offset = (render.positions[0, self.chosen, :2] - self.target_points).square().sum(-1)
-        robust = s.landmark_outlier**2
-        landmark = (self.landmark_weights * robust * offset / (robust + offset)).mean()
+        landmark = (self.landmark_weights * offset).mean()
         prior = s.prior_weight * (self.identity.square().sum() + self.expression.square().sum())
         prior = (prior + s.albedo_prior_weight * self.albedo.square().sum()) / COEFFICIENTS
         light = self.light.reshape(27) - self.light_centre

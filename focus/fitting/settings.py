@@ -19,7 +19,7 @@ class FitSettings:
     jaw_sigma: float = 4.0
     """px, the same for the 17 contour landmarks, which the detectors place less well."""
     landmark_outlier: float = 8.0
-    """px, scale of the Geman-McClure function that lets wrong landmarks go."""
+    """px, scale of the Geman-McClure function that lets wrong landmarks go; its last weights hold in both stages."""
     depth_sigma: float = 100.0
     """mm, prior on the translation along the optical axis, which this long a focal length hardly tells from size."""
     contour_radius: float = 60.0
@@ -47,8 +47,8 @@ class FitSettings:
     """Adam steps on all 257 parameters through `render_sh`."""
     pixel_weight: float = 0.5
     """weight of Eq. 5, the mean squared RGB distance inside the mask (Eq. 8)."""
-    landmark_weight: float = 2e-4
-    """weight of Eq. 7, the mean squared landmark distance; Eq. 8 has 5e-4."""
+    landmark_weight: float = 5e-4
+    """weight of Eq. 7, the mean squared landmark distance, as in Eq. 8."""
     landmark_focus: float = 4.0
     """factor of Eq. 7 on the nose ridge and the inner lip; the paper has 20."""
     prior_weight: float = 2e-3
