@@ -97,7 +97,7 @@ __device__ __forceinline__ void add_pixels(const InterpolateGradParams<T>& p, in
 
 // A thread per vertex, corner after corner. A large box is scanned by the whole warp, for one lane after the other.
 template <class T>
-__global__ void __launch_bounds__(kThreads, 4) gather_small_kernel(InterpolateGradParams<T> p) {
+__global__ void __launch_bounds__(kThreads, sizeof(T) == 4 ? 4 : 2) gather_small_kernel(InterpolateGradParams<T> p) {
   const int64_t v = thread();
   const int lane = threadIdx.x % 32;
   const int32_t begin = v < p.V ? p.offsets[v] : 0, end = v < p.V ? p.offsets[v + 1] : 0;

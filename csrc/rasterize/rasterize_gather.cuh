@@ -54,7 +54,7 @@ void find_first_pixels(const SeenFaces<T>& s, const char* op, cudaStream_t strea
 // Op::load(b, id) gives what the pixels of a face share, its triangle `t` among it; Op::add(face, b, row, column, sums)
 // adds the kSums numbers of one pixel: kSums / 3 for each corner.
 template <class Op>
-__global__ void __launch_bounds__(kThreads) face_sums_kernel(Op op, SeenFaces<typename Op::T> s) {
+__global__ void __launch_bounds__(kThreads, sizeof(typename Op::T) == 4 ? 2 : 1) face_sums_kernel(Op op, SeenFaces<typename Op::T> s) {
   using T = typename Op::T;
   __shared__ T rows[kWarps][Op::kSums];
   __shared__ int queue[kThreads], queued;
