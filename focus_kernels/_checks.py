@@ -94,7 +94,7 @@ def size(op: str, value) -> tuple[int, int]:
     if not isinstance(value, (tuple, list)) or len(value) != 2:
         got = f"{len(value)} values" if isinstance(value, (tuple, list)) else type(value).__name__
         fail(TypeError, op, "size", "a pair (H, W) of ints", got)
-    sides = []
+    sides: list = []
     for side in value:
         if isinstance(side, (int, torch.SymInt)) and not isinstance(side, bool):
             sides.append(side)

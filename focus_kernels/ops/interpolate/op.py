@@ -18,8 +18,8 @@ def interpolate(attributes: Tensor, raster: Raster, topology: Topology) -> Tenso
 
     Args:
         attributes: [B, V, C], any C >= 0, float32 or float64 (half precision is widened inside autocast).
-        raster: what `rasterize` gave for this topology, barycentrics in the dtype of attributes. Its face numbers are
-            not checked.
+        raster: what `rasterize` gave for this topology, barycentrics in the dtype of attributes. A face number
+            that the topology does not have counts as background.
         topology: the faces; V is topology.num_vertices.
 
     Returns:
