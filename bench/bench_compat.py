@@ -3,11 +3,10 @@
 import pytest
 import torch
 
-from focus_kernels import _backends
 from focus_kernels.compat import focus, pytorch3d
 
 from . import check, shapes
-from .peers import Peer, has
+from .peers import Peer, has, on_backend
 
 FEW = pytest.mark.parametrize(("mesh", "batch"), [("53k", 12)])
 
@@ -35,7 +34,9 @@ def pytorch3d_call(scene, module):
     """PyTorch3D's coordinates, and forward + backward through `rasterize_meshes` of `module`."""
     positions = scene.camera.project(scene.vertices)
     half = shapes.SIZE[0] / 2
-    leaf = torch.stack([1 - positions[..., 0] / half, 1 - positions[..., 1] / half, positions[..., 2]], -1).requires_grad_()
+    leaf = torch.stack(
+        [1 - positions[..., 0] / half, 1 - positions[..., 1] / half, positions[..., 2]], -1
+    ).requires_grad_()
     faces = scene.topology.faces.long().expand(scene.batch, -1, -1)
     seed = shapes.cotangent(scene.batch, *shapes.SIZE, 1, 3).to(leaf.device)
 
@@ -59,25 +60,19 @@ class _Upstream:
         self.Meshes, self.rasterize_meshes = Meshes, rasterize_meshes
 
 
-def in_plain_torch(monkeypatch, call):
-    with monkeypatch.context() as patch:
-        patch.setattr(_backends, "FORCED", "ref")
-        return call()
-
-
 @FEW
-def test_focus(race, place, mesh, batch, monkeypatch):
+def test_focus(race, place, mesh, batch):
     turns = shapes.turns(mesh, batch, place.device)
     few = turns[0].part(slice(0, 2), place.device)
-    check.same_call(focus_call(few)(), in_plain_torch(monkeypatch, focus_call(few)))
+    check.same_call(focus_call(few)(), on_backend("ref", focus_call(few)))
     race(f"compat.focus forward + backward, {mesh}, batch {batch}", [focus_call(s) for s in turns], batch)
 
 
 @FEW
-def test_pytorch3d(race, place, mesh, batch, monkeypatch):
+def test_pytorch3d(race, place, mesh, batch):
     turns = shapes.turns(mesh, batch, place.device)
     few = turns[0].part(slice(0, 2), place.device)
-    check.same_call(pytorch3d_call(few, pytorch3d)(), in_plain_torch(monkeypatch, pytorch3d_call(few, pytorch3d)))
+    check.same_call(pytorch3d_call(few, pytorch3d)(), on_backend("ref", pytorch3d_call(few, pytorch3d)))
     peers = {}
     if has("pytorch3d"):
         one = turns[0].part(slice(0, 1), place.device)  # seconds per image on a CPU

@@ -14,7 +14,9 @@ from .clock import CLOCK
 from .race import Place, Race
 from .targets import Report
 
-PLACES = [Place("cpu", 1), Place("cpu", 2)] + [Place("cuda")] * torch.cuda.is_available()
+# Without kernels for it, a GPU would run the definition in plain torch, which nobody wants timed.
+ON_GPU = torch.cuda.is_available() and _C is not None and _C.cuda_archs is not None
+PLACES = [Place("cpu", 1), Place("cpu", 2)] + [Place("cuda")] * ON_GPU
 REPORT = pytest.StashKey[Report]()
 
 
@@ -32,8 +34,10 @@ def pytest_configure(config):
 def pytest_collection_modifyitems(items):
     for item in items:
         if "race" in item.fixturenames:
-            group = f"{item.module.__name__.rpartition('bench_')[2]}: {item.originalname.removeprefix('test_')}, seconds a call"
+            op, what = item.module.__name__.rpartition("bench_")[2], item.originalname.removeprefix("test_")
+            group = f"{op}: {what.replace('_', ' ')}, one call"
             item.add_marker(pytest.mark.benchmark(timer=CLOCK, group=group))
+            item.add_marker(pytest.mark.filterwarnings("ignore:Arrays of 2-dimensional:DeprecationWarning"))  # deodr
 
 
 @pytest.fixture(params=PLACES, ids=lambda place: str(place).replace(" ", "_"))

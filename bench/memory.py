@@ -1,7 +1,7 @@
 """`python -m bench.memory`: bytes that rasterize takes beyond its outputs, at the peak of a call, as JSON.
 
-A process of its own, in which nothing was kept from earlier calls. Scratch stays with its thread, so each number includes
-what the calls before it left behind.
+A process of its own, in which nothing was kept from earlier calls. Scratch stays with its thread, so each number
+includes what the calls before it left behind.
 """
 
 import gc

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 import focus_kernels as fk
+from focus_kernels import _backends
 
 from .shapes import SIZE, Scene
 
@@ -28,12 +29,25 @@ def has(module: str) -> bool:
     return importlib.util.find_spec(module) is not None
 
 
+def plain_torch(images: int, call: Callable[[], object]) -> dict[str, Peer]:
+    """The same public call on the definitions in plain torch, as a peer; for small meshes."""
+    return {"plain torch": Peer(images, lambda: partial(on_backend, "ref", call))}
+
+
+def on_backend(name: str, call: Callable[[], object]) -> object:
+    before, _backends.FORCED = _backends.FORCED, name
+    try:
+        return call()
+    finally:
+        _backends.FORCED = before
+
+
 class Deodr:
     """deodr (BSD), double precision and one thread, on the images of a scene.
 
-    It gets vertices that are already projected and coloured, so only its rasterizer is timed, while `render_sh` is timed
-    with projection, normals and light. Conventions: x right, y down, `clockwise=False` and back-face culling keep the
-    faces that we keep (negative area on the screen), and pixel centres are put on halves.
+    It gets vertices that are already projected and coloured, so only its rasterizer is timed, while `render_sh` is
+    timed with projection, normals and light. Conventions: x right, y down, `clockwise=False` and back-face culling keep
+    the faces that we keep (negative area on the screen), and pixel centres are put on halves.
     """
 
     def __init__(self, scene: Scene, silhouettes: bool) -> None:
@@ -177,7 +191,7 @@ def colors_of(scene: Scene) -> Tensor:
 
 def _pictures(images: Tensor) -> list[np.ndarray]:
     """[B, 3, H, W] as float64 [H, W, 3] arrays, each its own copy."""
-    return [np.array(image.permute(1, 2, 0), dtype=np.float64, order="C") for image in images]
+    return [np.array(image.permute(1, 2, 0).numpy(), dtype=np.float64, order="C") for image in images]
 
 
 def _shrink(mask: Tensor) -> Tensor:

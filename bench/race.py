@@ -11,7 +11,7 @@ import torch
 
 from .clock import CLOCK
 from .peers import Peer
-from .targets import Report
+from .targets import ONE_THREAD, Report
 
 ROUNDS = 7
 
@@ -44,16 +44,18 @@ class Race:
         images: int,
         peers: dict[str, Peer] | None = None,
         rounds: int = ROUNDS,
+        warmup: int = 1,
+        scaling: bool = True,
     ) -> None:
-        """`calls` run one after the other, each the work of `images` images."""
+        """`calls` run one after the other, each the work of `images` images; `scaling`: several threads race one."""
         peers = dict(peers or {})
 
         def ours():
             for call in calls:
                 call()
 
-        if self.place.threads > 1:
-            peers["one thread"] = Peer(images * len(calls), lambda: lambda: _in_one_thread(ours))
+        if self.place.threads > 1 and scaling:
+            peers[ONE_THREAD] = Peer(images * len(calls), lambda: lambda: _in_one_thread(ours))
         CLOCK.choose(self.place.device, self.place.threads)
         times: dict[str, list[float]] = {peer: [] for peer in peers}
 
@@ -62,11 +64,11 @@ class Race:
                 call = prepare()
                 times[peer].append(1e3 * CLOCK.time(call) / count)
 
-        self.benchmark.pedantic(CLOCK.run, (ours,), setup=run_peers, rounds=rounds, warmup_rounds=1)
+        self.benchmark.pedantic(CLOCK.run, (ours,), setup=run_peers, rounds=rounds, warmup_rounds=warmup)
         if self.benchmark.stats is None:  # --benchmark-disable: the result was checked, nothing is timed
             return
         own = [1e3 * seconds / (images * len(calls)) for seconds in self.benchmark.stats.stats.data]
-        entry = {"name": f"{name}, {self.place}", "clock": CLOCK.kind, "images": images * len(calls)}
+        entry = {"name": name, "place": str(self.place), "clock": CLOCK.kind, "images": images * len(calls)}
         entry |= {"median": median(own), "min": min(own), "peers": {}}
         for peer, theirs in times.items():
             theirs = theirs[-len(own) :]  # without the warm-up

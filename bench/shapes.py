@@ -18,6 +18,7 @@ BATCHES = (1, 12, 32)
 ALL = [(mesh, batch) for mesh in MESHES for batch in BATCHES]
 FEW = [("53k", 32), ("28k", 12), ("10k", 12)]
 MAIN = [("53k", 32)]
+SMALL = [("10k", 12)]
 LARGEST = max(BATCHES)
 
 _GRIDS = {"53k": 231, "28k": 168}
@@ -103,7 +104,7 @@ def _poses(g: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
 def _ellipsoids(n: int, g: torch.Generator) -> tuple[Tensor, Tensor, fk.Topology]:
     """A smooth face-like half ellipsoid of n*n vertices, a little different in each image: a stand-in for BFM.
 
-    Seen from these poses the larger one has the statistics that were measured on BFM's size of mesh (docs/benchmarks.md).
+    Seen from these poses it covers pixels as the mesh does whose statistics are in docs/benchmarks.md.
     """
     u = torch.linspace(-1, 1, n, dtype=torch.float64)
     y, x = torch.meshgrid(u, u, indexing="ij")
