@@ -26,6 +26,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("faces", type=Path)
     parser.add_argument("--out", type=Path, help="JSON file for the numbers of every photo")
+    parser.add_argument("--model", type=Path, help="a face model file; the default is the free model")
     parser.add_argument("--level", type=int, default=1, help="subdivision of the face model")
     parser.add_argument("--every", type=int, default=1, help="take one photo of so many")
     parser.add_argument("--iterations", type=int, default=FitSettings().iterations)
@@ -36,7 +37,7 @@ def main() -> None:
     with table.open(newline="") as file:
         occlusion = {row["image"]: row["occlusion"] for row in csv.DictReader(file)}
     landmarks = read_landmarks_csv(table)
-    model = FaceModel.load(level=arguments.level)
+    model = FaceModel.load(arguments.model, level=arguments.level)
     settings = FitSettings(iterations=arguments.iterations)
     rows, start = [], time.perf_counter()
     for name in list(landmarks)[:: arguments.every]:
@@ -47,6 +48,7 @@ def main() -> None:
         "machine": platform.processor() or platform.machine(),
         "torch": torch.__version__,
         "threads": arguments.threads,
+        "model": model.name,
         "vertices": model.num_vertices,
         "iterations": settings.iterations,
         "minutes": (time.perf_counter() - start) / 60,

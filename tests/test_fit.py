@@ -68,16 +68,29 @@ def fitted(model, scene):
     return result, calls
 
 
-def test_rotation_is_recovered(fitted):
+def test_pose_is_recovered(fitted):
     result, _ = fitted
-    # Landmarks of a level-0 mesh fix the pose to about a degree; the jaw may slide, the shape may bend.
-    np.testing.assert_allclose(result.angles, ANGLES, atol=0.05)
+    # Measured: 0.006 rad, 2 mm and 22 mm; depth trades against the size of the face (prior: 100 mm).
+    np.testing.assert_allclose(result.angles, ANGLES, atol=0.03)
+    np.testing.assert_allclose(result.translation[:2], TRANSLATION[:2], atol=6)
+    assert abs(result.translation[2] - TRANSLATION[2]) < 60
+
+
+def test_shape_is_nearer_than_the_mean_face(fitted, scene, model):
+    result, _ = fitted
+
+    def distance(vertices):  # without position and size, which the camera may take
+        parts = [part - part.mean(0) for part in (vertices, scene["vertices"])]
+        a, b = (part / np.linalg.norm(part) for part in parts)
+        return np.linalg.norm(a - b)
+
+    assert distance(result.vertices) < 0.6 * distance(model.mean_shape.numpy())
 
 
 def test_render_explains_the_photo(fitted):
     result, _ = fitted
-    assert result.rmse_inlier < 12  # the number that the project asks of real photos
-    assert result.landmark_error_px < 2
+    assert result.rmse_inlier < 5  # measured: 2.4; the renderer's own photo has only 8-bit and resampling noise
+    assert result.landmark_error_px < 1
     assert result.raster_mask.sum() > 10_000
     assert result.rmse_inlier < result.rmse_all
 
@@ -93,8 +106,8 @@ def test_mask_leaves_out_the_occluder_and_nothing_else(fitted, scene, model):
     outliers = result.raster_mask & ~result.mask
     overlap = (truth & outliers).sum() / (truth | outliers).sum()
     assert truth.sum() > 2000
-    assert (truth & outliers).sum() / truth.sum() > 0.97
-    assert overlap > 0.6  # the rest is a rim of background where the fitted silhouette is a pixel too wide
+    assert (truth & outliers).sum() / truth.sum() > 0.99
+    assert overlap > 0.7  # the rest is a rim of background where the fitted silhouette is a pixel too wide
     assert not (result.mask & ~result.raster_mask).any()
 
 
