@@ -1,5 +1,6 @@
 """Fixtures of the op tests: which backend runs, and memory that nobody wrote is NaN."""
 
+import signal
 from importlib import import_module
 from types import SimpleNamespace
 
@@ -69,3 +70,11 @@ def threads():
     before = torch.get_num_threads()
     yield torch.set_num_threads
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def interruptible():
+    """Ctrl-C raises, also where the tests run in the background of a shell, which has them ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

@@ -196,7 +196,7 @@ def test_results_of_an_earlier_run_are_replaced_and_other_files_kept(folder, fit
     assert names(folder / "out/a") == FILES | {"notes.txt"}
 
 
-def test_ctrl_c_keeps_what_is_finished_and_nothing_else(folder, fitted, detector):
+def test_ctrl_c_keeps_what_is_finished_and_nothing_else(interruptible, folder, fitted, detector):
     for name in ("a.png", "b.png", "c.png"):
         save(folder / name)
     fitted.hook = lambda image: os.kill(os.getpid(), signal.SIGINT) if len(fitted.all) == 2 else None

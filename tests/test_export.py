@@ -196,7 +196,7 @@ def test_staged_folder_replaces_its_own_files_and_keeps_others(tmp_path):
     assert list(tmp_path.iterdir()) == [folder]
 
 
-def test_ctrl_c_waits_while_files_move(tmp_path, monkeypatch):
+def test_ctrl_c_waits_while_files_move(interruptible, tmp_path, monkeypatch):
     folder = tmp_path / "a"
     folder.mkdir()
     move = Path.replace
