@@ -76,6 +76,7 @@ def rasterize_grad(
     perspective: bool,
     threads: int,
     /,
+    *scratch: Tensor,  # CUDA only: first, sums
 ) -> None: ...
 def interpolate(
     attributes: Tensor, faces: Tensor, face_index: Tensor, barycentrics: Tensor, out: Tensor, threads: int, /
@@ -128,4 +129,5 @@ def render_sh_grad(
     focus: bool,
     threads: int,
     /,
+    *scratch: Tensor,  # CUDA only: first, sums
 ) -> None: ...

@@ -1,4 +1,5 @@
-// What every CUDA kernel here shares: device guard, grid, launch and its check, rows of four. Included by .cu files only.
+// What every CUDA kernel here shares: device guard, grid, launch and its check, rows of four. Included by .cu files
+// only.
 #pragma once
 #include <cuda_runtime.h>
 
@@ -40,13 +41,13 @@ inline dim3 grid(int64_t n, int64_t B) {
 // The one door to the GPU. A grid without blocks, which CUDA takes for an error, is no launch. An emulation of the
 // runtime, which compiles the kernels as plain C++, brings its own.
 #ifndef FOCUS_KERNEL
-#define FOCUS_KERNEL(kernel, grid, block, shared, stream, ...)           \
-  do {                                                                   \
-    const dim3 focus_grid = (grid);                                      \
-    if (focus_grid.x != 0 && focus_grid.y != 0 && focus_grid.z != 0) {   \
-      kernel<<<focus_grid, block, shared, stream>>>(__VA_ARGS__);        \
-      ::focus::check(cudaGetLastError(), #kernel);                       \
-    }                                                                    \
+#define FOCUS_KERNEL(kernel, grid, block, shared, stream, ...)         \
+  do {                                                                 \
+    const dim3 focus_grid = (grid);                                    \
+    if (focus_grid.x != 0 && focus_grid.y != 0 && focus_grid.z != 0) { \
+      kernel<<<focus_grid, block, shared, stream>>>(__VA_ARGS__);      \
+      ::focus::check(cudaGetLastError(), #kernel);                     \
+    }                                                                  \
   } while (0)
 #endif
 

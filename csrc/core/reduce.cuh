@@ -20,7 +20,8 @@ __device__ __forceinline__ void trade_halves(T* x) {
   }
 }
 
-// Lane l gets the sum over the warp of x[l % N]; N is a power of two, x is destroyed. 32 values cost 31 shuffles, not 160.
+// Lane l gets the sum over the warp of x[l % N]; N is a power of two, x is destroyed. 32 values cost 31 shuffles, not
+// 160.
 template <int N, class T>
 __device__ __forceinline__ T warp_sum(T* x) {
   trade_halves<N / 2>(x);

@@ -1,5 +1,5 @@
-// interpolate on the GPU: a thread per pixel. The backward to the attributes is gathered by vertex, without float atomics,
-// from the pixels in the boxes of the faces around it; those boxes come from integer maxima over the pixels.
+// interpolate on the GPU: a thread per pixel. The backward to the attributes is gathered by vertex, without float
+// atomics, from the pixels in the boxes of the faces around it; those boxes come from integer maxima over the pixels.
 #include "core/reduce.cuh"
 #include "interpolate/interpolate.h"
 #include "interpolate/interpolate_math.h"
@@ -80,8 +80,8 @@ __device__ __forceinline__ Corner load_corner(const InterpolateGradParams<T>& p,
 
 // Adds the pixels (column, row) = first + (x, y) + multiples of (nx, ny), in order, for channels [c, c + kChannels).
 template <class T>
-__device__ __forceinline__ void add_pixels(const InterpolateGradParams<T>& p, int64_t b, const Corner& corner, int64_t c,
-                                           int x, int y, int nx, int ny, T (&sum)[kChannels]) {
+__device__ __forceinline__ void add_pixels(const InterpolateGradParams<T>& p, int64_t b, const Corner& corner,
+                                           int64_t c, int x, int y, int nx, int ny, T (&sum)[kChannels]) {
   const int64_t pixels = p.H * p.W;
   const T* grad = p.grad + (p.C * b + c) * pixels;
   for (int64_t row = int64_t{corner.first_row} + y; row <= corner.last_row; row += ny)

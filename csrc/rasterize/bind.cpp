@@ -10,11 +10,20 @@ namespace {
 template <class T>
 void forward(const Tensor& positions, const Tensor& faces, const Tensor& face_index, const Tensor& barycentrics,
              const Tensor& depth, const Tensor& keys, const Tensor& spill, const RasterRule& rule, int threads) {
-  RasterizeParams<T> p{positions.data<T>(),   faces.data<int32_t>(), face_index.data<int32_t>(),
-                       barycentrics.data<T>(), depth.data<T>(),       positions.size(0),
-                       positions.size(1),     faces.size(0),         face_index.size(1),
-                       face_index.size(2),    rule,                  threads,
-                       keys.data<uint64_t>(), spill.data<int64_t>()};
+  RasterizeParams<T> p{positions.data<T>(),
+                       faces.data<int32_t>(),
+                       face_index.data<int32_t>(),
+                       barycentrics.data<T>(),
+                       depth.data<T>(),
+                       positions.size(0),
+                       positions.size(1),
+                       faces.size(0),
+                       face_index.size(1),
+                       face_index.size(2),
+                       rule,
+                       threads,
+                       keys.data<uint64_t>(),
+                       spill.data<int64_t>()};
   FOCUS_LAUNCH(rasterize, p, positions);
 }
 
@@ -34,20 +43,32 @@ void rasterize(py::handle positions_, py::handle faces_, py::handle face_index_,
   keys.on(positions).shaped({B, H, W}).contiguous();
   spill.on(positions).shaped({B * faces.size(0) + 1}).contiguous();
   RasterRule rule{coverage, cull, perspective, highest};
-  positions.is_float64() ? forward<double>(positions, faces, face_index, barycentrics, depth, keys, spill, rule, threads)
-                         : forward<float>(positions, faces, face_index, barycentrics, depth, keys, spill, rule, threads);
+  positions.is_float64()
+      ? forward<double>(positions, faces, face_index, barycentrics, depth, keys, spill, rule, threads)
+      : forward<float>(positions, faces, face_index, barycentrics, depth, keys, spill, rule, threads);
 }
 
 template <class T>
 void backward(const Tensor& grad_barycentrics, const Tensor& grad_depth, const Tensor& positions, const Tensor& faces,
               const Tensor& offsets, const Tensor& corners, const Tensor& face_index, const Tensor& grad_positions,
               const Tensor& first, const Tensor& sums, bool perspective, int threads) {
-  RasterizeGradParams<T> p{grad_barycentrics.data<T>(), grad_depth.data<T>(),       positions.data<T>(),
-                           faces.data<int32_t>(),       offsets.data<int32_t>(),    corners.data<int32_t>(),
-                           face_index.data<int32_t>(),  grad_positions.data<T>(),   positions.size(0),
-                           positions.size(1),           faces.size(0),              face_index.size(1),
-                           face_index.size(2),          perspective,                threads,
-                           first.data<uint32_t>(),      sums.data<T>()};
+  RasterizeGradParams<T> p{grad_barycentrics.data<T>(),
+                           grad_depth.data<T>(),
+                           positions.data<T>(),
+                           faces.data<int32_t>(),
+                           offsets.data<int32_t>(),
+                           corners.data<int32_t>(),
+                           face_index.data<int32_t>(),
+                           grad_positions.data<T>(),
+                           positions.size(0),
+                           positions.size(1),
+                           faces.size(0),
+                           face_index.size(1),
+                           face_index.size(2),
+                           perspective,
+                           threads,
+                           first.data<uint32_t>(),
+                           sums.data<T>()};
   FOCUS_LAUNCH(rasterize_grad, p, positions);
 }
 

@@ -37,7 +37,8 @@ struct RasterPixels {
       for (int k = 0; k < 3; ++k) grad_b[k] = p.grad_barycentrics[3 * at + k];
     const T grad_d = p.grad_depth != nullptr ? p.grad_depth[at] : T(0);
     Vec3<T> grad[3];
-    sample_grad(face.t, static_cast<T>(column) + T(0.5), static_cast<T>(row) + T(0.5), p.perspective, grad_b, grad_d, grad);
+    sample_grad(face.t, static_cast<T>(column) + T(0.5), static_cast<T>(row) + T(0.5), p.perspective, grad_b, grad_d,
+                grad);
     for (int k = 0; k < 3; ++k) {
       sums[3 * k] += grad[k].x;
       sums[3 * k + 1] += grad[k].y;

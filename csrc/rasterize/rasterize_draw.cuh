@@ -1,8 +1,9 @@
 // Triangles -> the nearest face of every pixel, shared by rasterize and render_sh. Included by .cu files only.
 //
-// A thread per triangle: most triangles of a face mesh cover zero to two pixel centres, so sorting them into tiles would
-// cost more than drawing them. Triangles with large boxes go to a list that a second grid draws, a block each. Winners
-// are found by integer minima, whose order does not matter: the result does not depend on how threads are scheduled.
+// A thread per triangle: most triangles of a face mesh cover zero to two pixel centres, so sorting them into tiles
+// would cost more than drawing them. Triangles with large boxes go to a list that a second grid draws, a block each.
+// Winners are found by integer minima, whose order does not matter: the result does not depend on how threads are
+// scheduled.
 #pragma once
 #include "core/cuda.cuh"
 #include "rasterize/rasterize_math.h"
@@ -99,8 +100,8 @@ struct Winner {
 };
 
 template <class Pass, class T>
-__device__ __forceinline__ void draw_sample(const RasterizeParams<T>& p, const Triangle<T>& t, T area, int64_t b, int32_t id,
-                                            int64_t row, int64_t column) {
+__device__ __forceinline__ void draw_sample(const RasterizeParams<T>& p, const Triangle<T>& t, T area, int64_t b,
+                                            int32_t id, int64_t row, int64_t column) {
   T e[3];
   if (covers(t, area, static_cast<T>(column) + T(0.5), static_cast<T>(row) + T(0.5), p.rule.coverage, e))
     Pass::put(p, (p.H * b + row) * p.W + column, depth_at(t, e, p.rule.perspective), id);
@@ -185,7 +186,8 @@ __device__ __forceinline__ int32_t winner(const RasterizeParams<double>& p, int6
 
 // Writes face_index, depth and barycentrics of one pixel; returns the face, and its weights in w.
 template <class T>
-__device__ __forceinline__ int32_t resolve_pixel(const RasterizeParams<T>& p, int64_t b, int64_t row, int64_t column, T w[3]) {
+__device__ __forceinline__ int32_t resolve_pixel(const RasterizeParams<T>& p, int64_t b, int64_t row, int64_t column,
+                                                 T w[3]) {
   const int64_t at = (p.H * b + row) * p.W + column;
   T depth;
   const int32_t id = winner(p, at, depth);

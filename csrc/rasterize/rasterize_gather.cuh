@@ -54,7 +54,8 @@ void find_first_pixels(const SeenFaces<T>& s, const char* op, cudaStream_t strea
 // Op::load(b, id) gives what the pixels of a face share, its triangle `t` among it; Op::add(face, b, row, column, sums)
 // adds the kSums numbers of one pixel: kSums / 3 for each corner.
 template <class Op>
-__global__ void __launch_bounds__(kThreads, sizeof(typename Op::T) == 4 ? 2 : 1) face_sums_kernel(Op op, SeenFaces<typename Op::T> s) {
+__global__ void __launch_bounds__(kThreads, sizeof(typename Op::T) == 4 ? 2 : 1)
+    face_sums_kernel(Op op, SeenFaces<typename Op::T> s) {
   using T = typename Op::T;
   __shared__ T rows[kWarps][Op::kSums];
   __shared__ int queue[kThreads], queued;
@@ -105,8 +106,8 @@ void sum_faces(const Op& op, const SeenFaces<typename Op::T>& s, cudaStream_t st
   FOCUS_KERNEL(face_sums_kernel<Op>, grid(s.H * s.W, s.B), kThreads, 0, stream, op, s);
 }
 
-// Adds the numbers [kEach * corner, kEach * (corner + 1)) of the sums of the faces around vertex v, for image b. Returns
-// whether any of them is seen.
+// Adds the numbers [kEach * corner, kEach * (corner + 1)) of the sums of the faces around vertex v, for image b.
+// Returns whether any of them is seen.
 template <int kEach, class T>
 __device__ __forceinline__ bool gather_corners(const SeenFaces<T>& s, const int32_t* offsets, const int32_t* corners,
                                                int64_t b, int64_t v, T sum[kEach]) {

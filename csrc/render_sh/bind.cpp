@@ -32,18 +32,30 @@ struct SceneArgs {
   }
   template <class T>
   Scene<T> fill(int64_t H, int64_t W, bool orthographic, bool focus, int threads) const {
-    return {vertices.data<T>(), albedo.data<T>(),         sh_coeffs.data<T>(),     K.data<T>(),
-            R.data<T>(),        t.data<T>(),              faces.data<int32_t>(),   offsets.data<int32_t>(),
-            corners.data<int32_t>(), vertices.size(0),    vertices.size(1),        faces.size(0),
-            H,                  W,                        orthographic,            focus,
+    return {vertices.data<T>(),
+            albedo.data<T>(),
+            sh_coeffs.data<T>(),
+            K.data<T>(),
+            R.data<T>(),
+            t.data<T>(),
+            faces.data<int32_t>(),
+            offsets.data<int32_t>(),
+            corners.data<int32_t>(),
+            vertices.size(0),
+            vertices.size(1),
+            faces.size(0),
+            H,
+            W,
+            orthographic,
+            focus,
             threads};
   }
 };
 
 void render_sh(const py::tuple& scene_, py::handle image_, py::handle mask_, py::handle face_index_,
-               py::handle barycentrics_, py::handle depth_, py::handle positions_, py::handle colors_,
-               py::handle keys_, py::handle spill_, int coverage, int cull, bool perspective, bool highest,
-               bool orthographic, bool focus, int threads) {
+               py::handle barycentrics_, py::handle depth_, py::handle positions_, py::handle colors_, py::handle keys_,
+               py::handle spill_, int coverage, int cull, bool perspective, bool highest, bool orthographic, bool focus,
+               int threads) {
   const char* op = "render_sh";
   SceneArgs scene(op, scene_);
   const Tensor& vertices = scene.vertices;

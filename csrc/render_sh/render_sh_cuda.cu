@@ -24,7 +24,8 @@ __global__ void __launch_bounds__(kThreads) vertices_kernel(RenderShParams<T> p)
 }
 
 template <class T>
-__global__ void __launch_bounds__(kThreads) shade_pixels_kernel(RasterizeParams<T> r, const T* colors, T* image, T* mask) {
+__global__ void __launch_bounds__(kThreads)
+    shade_pixels_kernel(RasterizeParams<T> r, const T* colors, T* image, T* mask) {
   const int64_t pixels = r.H * r.W, pixel = thread();
   if (pixel >= pixels) return;
   int64_t row, column;
@@ -49,7 +50,7 @@ template <class T>
 void render_sh_cuda(const RenderShParams<T>& p, int device, cudaStream_t stream) {
   DeviceGuard guard(device);
   const Scene<T>& s = p.scene;
-  const RasterizeParams<T> r{p.positions, s.faces, p.face_index, p.barycentrics, p.depth, s.B,    s.V,
+  const RasterizeParams<T> r{p.positions, s.faces, p.face_index, p.barycentrics, p.depth,   s.B,    s.V,
                              s.F,         s.H,     s.W,          p.rule,         s.threads, p.keys, p.spill};
   FOCUS_KERNEL(vertices_kernel<T>, grid(s.V, s.B), kThreads, 0, stream, p);
   draw(r, stream);

@@ -68,11 +68,12 @@ struct ShadedPixels {
   }
 };
 
-// Gathers the gradient of vertex v's colour and position and takes it through shading and camera. Adds to `part`, writes
-// grad_albedo, the camera's share of grad_vertices, and the gradient of the sum of normals. Returns whether there is any.
+// Gathers the gradient of vertex v's colour and position and takes it through shading and camera. Adds to `part`,
+// writes grad_albedo, the camera's share of grad_vertices, and the gradient of the sum of normals. Returns whether
+// there is any.
 template <class T>
-__device__ __forceinline__ bool vertex_grad(const RenderShGradParams<T>& p, const SeenFaces<T>& seen, int64_t b, int64_t v,
-                                            T (&part)[kRenderSums]) {
+__device__ __forceinline__ bool vertex_grad(const RenderShGradParams<T>& p, const SeenFaces<T>& seen, int64_t b,
+                                            int64_t v, T (&part)[kRenderSums]) {
   const Scene<T>& s = p.scene;
   const int64_t at = s.V * b + v;
   T own[6] = {0}, grad_v[3] = {0}, grad_albedo[3] = {0};
@@ -89,8 +90,8 @@ __device__ __forceinline__ bool vertex_grad(const RenderShGradParams<T>& p, cons
                         grad_position, grad_v, part + 27);
   if (lit) {
     const Four<T> sum = load4(p.grad_sums, at);
-    color_vertex_grad(sum.v, s.R + 9 * b, s.albedo + 3 * at, s.sh_coeffs + 27 * b, s.focus, own, grad_albedo, grad_sum.v,
-                      part, part + 33);
+    color_vertex_grad(sum.v, s.R + 9 * b, s.albedo + 3 * at, s.sh_coeffs + 27 * b, s.focus, own, grad_albedo,
+                      grad_sum.v, part, part + 33);
   }
   store4(p.grad_sums, at, grad_sum);
   for (int k = 0; k < 3; ++k) {

@@ -42,8 +42,8 @@ __global__ void __launch_bounds__(kThreads) normal_vertices_grad_kernel(VertexNo
   for (int64_t b = blockIdx.y; b < p.B; b += gridDim.y) {
     const int64_t first = p.V * b;
     T grad[3] = {0, 0, 0};
-    gather_normals_grad({p.faces, p.offsets, p.corners}, p.vertices + 3 * first, p.grad_sums + 4 * first, v, p.normalize,
-                        grad);
+    gather_normals_grad({p.faces, p.offsets, p.corners}, p.vertices + 3 * first, p.grad_sums + 4 * first, v,
+                        p.normalize, grad);
     for (int k = 0; k < 3; ++k) p.grad_vertices[3 * (first + v) + k] = grad[k];
   }
 }

@@ -1,5 +1,5 @@
-// Face normals gathered around a vertex, shared by vertex_normals and render_sh. Corners come in ascending order, in which
-// the CPU adds as well, so that both give the same bits. Included by .cu files only.
+// Face normals gathered around a vertex, shared by vertex_normals and render_sh. Corners come in ascending order, in
+// which the CPU adds as well, so that both give the same bits. Included by .cu files only.
 #pragma once
 #include "core/cuda.cuh"
 #include "vertex_normals/vertex_normals_math.h"
