@@ -5,6 +5,8 @@
 #include <cstdlib>
 #include <new>
 
+#include "core/pages.h"
+
 namespace focus {
 
 class Scratch {
@@ -19,6 +21,7 @@ class Scratch {
       s.data_ = static_cast<char*>(std::aligned_alloc(64, rounded));
       if (s.data_ == nullptr) throw std::bad_alloc();
       s.size_ = rounded;
+      expect_large_pages(s.data_, static_cast<int64_t>(rounded));
     }
     return s.data_;
   }

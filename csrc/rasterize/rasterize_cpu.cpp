@@ -3,6 +3,7 @@
 #include <limits>
 
 #include "core/cpu.h"
+#include "core/pages.h"
 #include "core/parallel.h"
 #include "core/scratch.h"
 #include "rasterize/rasterize_image.h"
@@ -51,6 +52,9 @@ template <class T>
 void rasterize_cpu(const RasterizeParams<T>& p) {
   // Stripes repeat the culling, so they pay only where images are fewer than threads. Results do not depend on them.
   const int64_t stripes = stripes_of(p.B, p.H, p.threads), pixels = p.H * p.W;
+  expect_large_pages(p.face_index, p.B * pixels);
+  expect_large_pages(p.barycentrics, 3 * p.B * pixels);
+  expect_large_pages(p.depth, p.B * pixels);
   parallel_for(p.B * stripes, p.threads, [&](int64_t job) {
     const int64_t b = job / stripes, stripe = job % stripes;
     RasterImage<T> image{nullptr, p.faces, p.F, p.H, p.W, p.H * stripe / stripes, p.H * (stripe + 1) / stripes, p.rule, {}};
@@ -74,6 +78,7 @@ template <class T>
 void rasterize_grad_cpu(const RasterizeGradParams<T>& p) {
   // One image is one chunk, its pixels in order: the sums do not depend on threads or on how a batch was split.
   const int64_t pixels = p.H * p.W;
+  expect_large_pages(p.grad_positions, 3 * p.B * p.V);
   parallel_for(p.B, p.threads, [&](int64_t b) {
     const T* positions = p.positions + 3 * p.V * b;
     T* grad_positions = p.grad_positions + 3 * p.V * b;

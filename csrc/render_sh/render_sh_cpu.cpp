@@ -3,6 +3,7 @@
 #include <memory>
 
 #include "core/cpu.h"
+#include "core/pages.h"
 #include "core/parallel.h"
 #include "rasterize/rasterize_image.h"
 #include "render_sh/render_sh_image.h"
@@ -57,6 +58,10 @@ template <class T>
 void render_sh_cpu(const RenderShParams<T>& p) {
   const Scene<T>& s = p.scene;
   const int64_t stripes = stripes_of(s.B, s.H, s.threads), pixels = s.H * s.W;
+  for (T* out : {p.mask, p.depth}) expect_large_pages(out, s.B * pixels);
+  for (T* out : {p.image, p.barycentrics}) expect_large_pages(out, 3 * s.B * pixels);
+  expect_large_pages(p.face_index, s.B * pixels);
+  expect_large_pages(p.positions, 3 * s.B * s.V);
   if (stripes == 1) {
     parallel_for(s.B, s.threads, [&](int64_t b) {
       T *points = nullptr, *sums = nullptr, *colors = nullptr;
@@ -139,6 +144,7 @@ void image_grad(const RenderShGradParams<T>& p, int64_t b) {
 
 template <class T>
 void render_sh_grad_cpu(const RenderShGradParams<T>& p) {
+  for (T* out : {p.grad_vertices, p.grad_albedo}) expect_large_pages(out, 3 * p.scene.B * p.scene.V);
   // One image is one chunk: the sums do not depend on threads or on how a batch was split.
   parallel_for(p.scene.B, p.scene.threads, [&](int64_t b) { image_grad(p, b); });
 }
