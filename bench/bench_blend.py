@@ -6,14 +6,15 @@ import torch
 import focus_kernels as fk
 
 from . import check, shapes
+from .race import cases
 
 COMPONENTS = 224
-BATCHES = pytest.mark.parametrize("batch", shapes.BATCHES)
+BATCHES = cases([("53k", batch) for batch in shapes.BATCHES])
 
 
-def model(device, dtype=torch.float32):
-    """mean [V, 3] and basis [K, V, 3] of the larger mesh."""
-    mean = shapes.scene("53k").vertices[0]
+def model(mesh, device, dtype=torch.float32):
+    """mean [V, 3] and basis [K, V, 3]."""
+    mean = shapes.scene(mesh).vertices[0]
     basis = torch.randn(COMPONENTS, *mean.shape, generator=torch.Generator().manual_seed(0))
     return mean.to(device), basis.to(device, dtype)
 
@@ -24,17 +25,17 @@ def coeffs():
 
 
 @BATCHES
-def test_forward(race, place, coeffs, batch):
-    mean, basis = model(place.device)
+def test_forward(race, place, coeffs, mesh, batch):
+    mean, basis = model(mesh, place.device)
     own = coeffs[:batch].to(place.device)
     check.blend("blend", mean, basis, own, (fk.blend(mean, basis, own),))
-    race(f"blend forward, 53k, batch {batch}", [lambda: fk.blend(mean, basis, own)], batch)
+    race(f"blend forward, {mesh}, batch {batch}", [lambda: fk.blend(mean, basis, own)], batch)
 
 
 @BATCHES
-def test_forward_backward(race, place, coeffs, batch):
+def test_forward_backward(race, place, coeffs, mesh, batch):
     """To the coefficients, as in training."""
-    mean, basis = model(place.device)
+    mean, basis = model(mesh, place.device)
     own = coeffs[:batch].to(place.device).requires_grad_()
     seed = shapes.cotangent(batch, *mean.shape).to(place.device)
 
@@ -45,4 +46,4 @@ def test_forward_backward(race, place, coeffs, batch):
     vertices, (grad,) = call()
     check.blend("blend", mean, basis, own, (vertices,))
     check.close("blend", grad, torch.einsum("bvc,kvc->bk", seed.double(), basis.double()), seed.abs().sum((1, 2)).max())
-    race(f"blend forward + backward, 53k, batch {batch}", [call], batch)
+    race(f"blend forward + backward, {mesh}, batch {batch}", [call], batch)

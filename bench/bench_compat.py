@@ -1,14 +1,14 @@
 """The drop-ins, called as their users call them."""
 
-import pytest
 import torch
 
 from focus_kernels.compat import focus, pytorch3d
 
 from . import check, shapes
 from .peers import Peer, has, on_backend
+from .race import cases
 
-FEW = pytest.mark.parametrize(("mesh", "batch"), [("53k", 12)])
+FEW = cases([("53k", 12)])
 
 
 def focus_call(scene):

@@ -4,9 +4,9 @@ from dataclasses import asdict
 
 import pytest
 
-from .race import Place
+from .race import TWO
 
-TWO_THREADS = pytest.mark.parametrize("place", [Place("cpu", 2)], indirect=True, ids=["2_threads"])
+TWO_THREADS = pytest.mark.parametrize("place", [TWO], indirect=True, ids=["2_threads"])
 
 
 @TWO_THREADS

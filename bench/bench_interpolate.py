@@ -1,14 +1,14 @@
 """interpolate: colours of vertices at pixels."""
 
-import pytest
 import torch
 
 import focus_kernels as fk
 
 from . import check, shapes
 from .peers import plain_torch
+from .race import cases
 
-FEW = pytest.mark.parametrize(("mesh", "batch"), shapes.FEW)
+FEW = cases(shapes.FEW)
 
 
 def prepared(mesh, batch, place):

@@ -6,16 +6,16 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 import torch
 
 import focus_kernels as fk
 
 from . import check, shapes
 from .peers import plain_torch
+from .race import cases
 
-GRID = pytest.mark.parametrize(("mesh", "batch"), shapes.ALL)
-FEW = pytest.mark.parametrize(("mesh", "batch"), shapes.FEW)
+GRID = cases(shapes.ALL, in_two_threads=shapes.SCALING)
+FEW = cases(shapes.FEW)
 
 
 def prepared(mesh, batch, place):

@@ -1,19 +1,17 @@
 """render_sh: the fused renderer, against deodr and against plain torch."""
 
-import pytest
 import torch
 
 import focus_kernels as fk
 
 from . import check, shapes
 from .peers import Deodr, DeodrScene3D, Peer, has, plain_torch
-from .race import Place
+from .race import cases
 from .targets import ONE_THREAD
 
-GRID = pytest.mark.parametrize(("mesh", "batch"), shapes.ALL)
-MAIN = pytest.mark.parametrize(("mesh", "batch"), shapes.MAIN)
+GRID = cases(shapes.ALL, in_two_threads=shapes.SCALING)
+MAIN = cases(shapes.MAIN)
 PICTURE = (3, *shapes.SIZE)
-ROUNDS_OF_SLOW_PEERS = 5
 
 
 def both(scene, seed):
@@ -71,14 +69,8 @@ def test_forward_backward(race, place, mesh, batch):
             "deodr, edges off": plain.both(seed[: some.batch]),
             "deodr Scene3D": DeodrScene3D(few).both(seed[: few.batch]),
         }
-    rounds = {"rounds": ROUNDS_OF_SLOW_PEERS} if peers else {}
-    race(
-        f"render_sh forward + backward, {mesh}, batch {batch}",
-        [both(scene, seed) for scene in turns],
-        batch,
-        peers,
-        **rounds,
-    )
+    calls = [both(scene, seed) for scene in turns]
+    race(f"render_sh forward + backward, {mesh}, batch {batch}", calls, batch, peers)
     if main:
         race.reach("both/deodr", race.ratios.get("deodr, silhouettes"), f"{edges:.0f} edge flags per image")
         race.reach("both/deodr without edges", race.ratios.get("deodr, edges off"))
@@ -102,17 +94,16 @@ def test_backward(race, place, mesh, batch):
         race.reach("backward/cuda", race.median and 1e3 * batch * race.median, torch.cuda.get_device_name())
 
 
-@pytest.mark.parametrize("place", [Place("cpu", 1)], indirect=True, ids=["1_thread"])
-@pytest.mark.parametrize(("mesh", "batch"), shapes.SMALL)
+@cases(shapes.SMALL, in_two_threads=[])
 def test_plain_torch(race, place, mesh, batch):
     """Against the definition in plain torch, which is too slow for a large mesh."""
     turns, seed = checked(mesh, batch, place)
     calls = [both(scene, seed) for scene in turns]
     name = f"render_sh forward + backward, {mesh}, batch {batch}"
-    race(name, calls, batch, plain_torch(batch, calls[0]), ROUNDS_OF_SLOW_PEERS)
+    race(name, calls, batch, plain_torch(batch, calls[0]))
 
 
-@MAIN
+@cases(shapes.MAIN, in_two_threads=[])
 def test_composed_of_unfused_ops(race, place, mesh, batch):
     """What fusing saves: the same image from vertex_normals, shade_sh, rasterize and interpolate."""
     turns, _ = checked(mesh, batch, place)

@@ -1,14 +1,14 @@
 """shade_sh: spherical-harmonics light at the vertices."""
 
-import pytest
 import torch
 
 import focus_kernels as fk
 
 from . import check, shapes
 from .peers import plain_torch
+from .race import cases
 
-FEW = pytest.mark.parametrize(("mesh", "batch"), shapes.FEW)
+FEW = cases(shapes.FEW)
 
 
 def prepared(mesh, batch, place):

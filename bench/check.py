@@ -100,8 +100,8 @@ def blend(name: str, mean: Tensor, basis: Tensor, coeffs: Tensor, outputs: Tenso
 def _as_accurate(got: Tensor, plain: Tensor, exact: Tensor, what: str) -> None:
     """The error, as a whole, is at most eight times that of plain float32 torch, and a rounding.
 
-    The tests hold every element to more on small meshes. Here sums run over 10^5 vertices and faces are seen edge-on, so
-    two orders of adding differ by chance; a wrong result is off by many orders of magnitude.
+    The tests hold every element to more on small meshes. Here sums run over 10^5 vertices and faces are seen edge-on,
+    so two orders of adding differ by chance; a wrong result is off by many orders of magnitude.
     """
     assert got.shape == plain.shape == exact.shape and got.isfinite().all(), what
     error, allowed = (got.double() - exact).norm(), 8 * (plain.double() - exact).norm() + _EPS * exact.norm()

@@ -11,12 +11,9 @@ from focus_kernels import info
 from focus_kernels._extension import _C
 
 from .clock import CLOCK
-from .race import Place, Race
+from .race import Race
 from .targets import Report
 
-# Without kernels for it, a GPU would run the definition in plain torch, which nobody wants timed.
-ON_GPU = torch.cuda.is_available() and _C is not None and _C.cuda_archs is not None
-PLACES = [Place("cpu", 1), Place("cpu", 2)] + [Place("cuda")] * ON_GPU
 REPORT = pytest.StashKey[Report]()
 
 
@@ -40,7 +37,7 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.filterwarnings("ignore:Arrays of 2-dimensional:DeprecationWarning"))  # deodr
 
 
-@pytest.fixture(params=PLACES, ids=lambda place: str(place).replace(" ", "_"))
+@pytest.fixture
 def place(request):
     """A device and a number of threads; afterwards torch has its own number again."""
     before = torch.get_num_threads()

@@ -7,13 +7,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from statistics import median
 
+import pytest
 import torch
+
+from focus_kernels._extension import _C
 
 from .clock import CLOCK
 from .peers import Peer
 from .targets import ONE_THREAD, Report
 
-ROUNDS = 7
+ROUNDS = 5
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,20 @@ class Place:
 
     def __str__(self) -> str:
         return self.device if self.device == "cuda" else f"{self.threads} thread{'s'[: self.threads > 1]}"
+
+
+# Without kernels for it, a GPU would run the definition in plain torch, which nobody wants timed.
+ON_GPU = torch.cuda.is_available() and _C is not None and _C.cuda_archs is not None
+ONE, TWO = Place("cpu", 1), Place("cpu", 2)
+PLACES = [ONE, TWO, *[Place("cuda")] * ON_GPU]
+
+
+def cases(shapes: list[tuple[str, int]], in_two_threads: list[tuple[str, int]] | None = None) -> pytest.MarkDecorator:
+    """Parameters place, mesh and batch: each shape in each place, or other shapes in two threads."""
+    in_two = shapes if in_two_threads is None else in_two_threads
+    rows = [(place, *shape) for place in PLACES for shape in (in_two if place == TWO else shapes)]
+    ids = [f"{str(place).replace(' ', '_')}-{mesh}-{batch}" for place, mesh, batch in rows]
+    return pytest.mark.parametrize(("place", "mesh", "batch"), rows, indirect=["place"], ids=ids)
 
 
 @dataclass

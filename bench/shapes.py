@@ -17,6 +17,7 @@ MESHES = ("53k", "28k", "10k")
 BATCHES = (1, 12, 32)
 ALL = [(mesh, batch) for mesh in MESHES for batch in BATCHES]
 FEW = [("53k", 32), ("28k", 12), ("10k", 12)]
+SCALING = [*FEW, ("53k", 1)]
 MAIN = [("53k", 32)]
 SMALL = [("10k", 12)]
 LARGEST = max(BATCHES)

@@ -103,7 +103,7 @@ class Report:
         peers = []
         for r in self.races:
             own = f"{r['median']:.3f} ({r['min']:.3f})"
-            measured.setdefault(r["name"], {})[f"{r['place']}, {r['clock']}"] = own
+            measured.setdefault(r["name"], {}).setdefault(f"{r['place']}, {r['clock']}", own)
             for peer, p in r["peers"].items():
                 ratio = f"{p['ratio']:.2f} ({p['ratio_low']:.2f} - {p['ratio_high']:.2f})"
                 if peer == ONE_THREAD:
