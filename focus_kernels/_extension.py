@@ -1,11 +1,11 @@
-"""The compiled extension, and why it cannot be used where it cannot. Imported after torch, whose OpenMP pool it shares."""
+"""The compiled extension, or why it cannot be used. Imported after torch, whose OpenMP pool it shares."""
 
 import torch
 
 try:
     from . import _C
 except ImportError as error:
-    _C, _MISSING = None, str(error)
+    _C, _MISSING = None, str(error)  # type: ignore[assignment]
 
 
 def why_not(*args) -> list[str]:
