@@ -1,7 +1,9 @@
 """What a duration is, per device and number of threads; and pytest-benchmark made to use it."""
 
+import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 
@@ -41,6 +43,26 @@ class Clock:
 
 
 CLOCK = Clock()
+
+
+class Others:
+    """How many cores other programs used since this was made; 0 where the system does not tell."""
+
+    def __init__(self) -> None:
+        self.start = self._read()
+
+    def cores(self) -> float:
+        busy, own, wall = (end - start for end, start in zip(self._read(), self.start, strict=True))
+        return max(busy - own, 0.0) / wall if busy else 0.0
+
+    @staticmethod
+    def _read() -> tuple[float, float, float]:
+        """Seconds that all cores were busy, that this process was, and of the wall clock."""
+        stat, busy = Path("/proc/stat"), 0.0
+        if stat.exists():
+            user, nice, system, _idle, _wait, irq, softirq, steal = map(int, stat.read_text().split()[1:9])
+            busy = (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+        return busy, time.process_time(), time.perf_counter()
 
 
 def _gpu_seconds(call: Callable[[], object]) -> float:

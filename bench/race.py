@@ -12,7 +12,7 @@ import torch
 
 from focus_kernels._extension import _C
 
-from .clock import CLOCK
+from .clock import CLOCK, WALL, Others
 from .peers import Peer
 from .targets import ONE_THREAD, Report
 
@@ -53,6 +53,7 @@ class Race:
     place: Place
     ratios: dict[str, float] = field(default_factory=dict)
     median: float | None = None  # ms per image
+    disturbance: float = 0.0  # cores that other programs used, where it matters
 
     def __call__(
         self,
@@ -81,12 +82,14 @@ class Race:
                 call = prepare()
                 times[peer].append(1e3 * CLOCK.time(call) / count)
 
+        others = Others()
         self.benchmark.pedantic(CLOCK.run, (ours,), setup=run_peers, rounds=rounds, warmup_rounds=warmup)
         if self.benchmark.stats is None:  # --benchmark-disable: the result was checked, nothing is timed
             return
         own = [1e3 * seconds / (images * len(calls)) for seconds in self.benchmark.stats.stats.data]
         entry = {"name": name, "place": str(self.place), "clock": CLOCK.kind, "images": images * len(calls)}
-        entry |= {"median": median(own), "min": min(own), "peers": {}}
+        entry |= {"median": median(own), "min": min(own), "cores_of_others": round(others.cores(), 2), "peers": {}}
+        self.disturbance = entry["cores_of_others"] if CLOCK.kind == WALL else 0.0
         for peer, theirs in times.items():
             theirs = theirs[-len(own) :]  # without the warm-up
             ratios = [them / us for them, us in zip(theirs, own, strict=True)]
@@ -99,7 +102,7 @@ class Race:
 
     def reach(self, key: str, value: float | None, note: str = "") -> None:
         if value is not None:
-            self.report.reach(key, value, note)
+            self.report.reach(key, value, note, self.disturbance)
 
 
 def _in_one_thread(call: Callable[[], object]) -> None:

@@ -6,6 +6,7 @@ A number that was stated for other hardware is shown beside what this machine do
 from dataclasses import dataclass, field
 
 ONE_THREAD = "one thread"
+QUIET = 0.1  # cores; more spoils a wall time
 NEEDS = {
     "avx512": "stated for AVX-512, this machine runs {isa}",
     "cuda": "needs a GPU",
@@ -23,6 +24,7 @@ class Target:
     needs: str = ""
     reached: float | None = None
     note: str = ""
+    disturbance: float = 0.0  # cores that other programs used meanwhile
 
     def asked(self) -> str:
         if self.bound is None:
@@ -36,6 +38,8 @@ class Target:
             return "for information"
         if self.needs == "avx512" and isa != "avx512":
             return NEEDS["avx512"].format(isa=isa)
+        if self.ratio() < 1 and self.disturbance > QUIET:
+            return f"not judged: other programs used {self.disturbance:.1f} cores meanwhile"
         return "reached" if self.ratio() >= 1 else "missed"
 
     def ratio(self) -> float | None:
@@ -83,9 +87,9 @@ class Report:
     targets: dict[str, Target] = field(default_factory=renderer)
     races: list[dict] = field(default_factory=list)
 
-    def reach(self, key: str, value: float, note: str = "") -> None:
+    def reach(self, key: str, value: float, note: str = "", disturbance: float = 0.0) -> None:
         target = self.targets[key]
-        target.reached, target.note = value, note
+        target.reached, target.note, target.disturbance = value, note, disturbance
 
     def rows(self, isa: str) -> list[dict]:
         """The table as data, for the JSON file."""
