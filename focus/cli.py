@@ -44,7 +44,8 @@ Level = Annotated[
     ),
 ]
 Device = Annotated[str, typer.Option(help="Where to compute: **cpu**, **cuda** or **cuda:N**.", metavar="DEVICE")]
-Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads.", show_default="one per core", metavar="N")]
+# One photo gives a second thread too little to do, and on busy cores two wait for each other.
+Threads = Annotated[int, typer.Option(min=1, help="CPU threads.", metavar="N")]
 Iterations = Annotated[
     int | None,
     typer.Option(
@@ -116,7 +117,7 @@ def fit(
     ] = None,
     level: Level = 1,
     device: Device = "cpu",
-    threads: Threads = None,
+    threads: Threads = 1,
     iterations: Iterations = None,
     debug: Debug = False,
 ) -> None:
@@ -157,7 +158,7 @@ def demo(
     ] = Path("focus-demo"),
     level: Level = 1,
     device: Device = "cpu",
-    threads: Threads = None,
+    threads: Threads = 1,
     iterations: Iterations = None,
     debug: Debug = False,
 ) -> None:
@@ -252,11 +253,10 @@ def _load_model(path: Path | None, level: int, device: str, landmarks: Path | No
     return model.to(device)
 
 
-def _set_threads(threads: int | None) -> None:
-    if threads is not None:
-        import torch
+def _set_threads(threads: int) -> None:
+    import torch
 
-        torch.set_num_threads(threads)
+    torch.set_num_threads(threads)
 
 
 def _settings(iterations: int | None) -> FitSettings:

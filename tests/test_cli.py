@@ -242,8 +242,10 @@ def test_the_detector_is_made_only_where_it_is_needed(folder, fitted, detector):
 def test_settings_reach_the_fit(folder, fitted, detector, threads):
     save(folder / "a.png")
     threads(2)
-    fit("a.png", "--threads", "1", "--iterations", "7")
+    fit("a.png", "--iterations", "7")
     assert fitted.threads == 1
+    fit("a.png", "--threads", "2", "--iterations", "7")
+    assert fitted.threads == 2
     assert fitted.all[0][3].iterations == 7
 
 
