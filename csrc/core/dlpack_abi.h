@@ -4,8 +4,15 @@
 #include <cstdint>
 
 extern "C" {
-struct DLDevice { int32_t device_type; int32_t device_id; };
-struct DLDataType { uint8_t code; uint8_t bits; uint16_t lanes; };
+struct DLDevice {
+  int32_t device_type;
+  int32_t device_id;
+};
+struct DLDataType {
+  uint8_t code;
+  uint8_t bits;
+  uint16_t lanes;
+};
 struct DLTensor {
   void* data;
   DLDevice device;
@@ -15,8 +22,13 @@ struct DLTensor {
   int64_t* strides;  // in elements
   uint64_t byte_offset;
 };
-struct DLPackVersion { uint32_t major, minor; };
-struct DLPackExchangeAPIHeader { DLPackVersion version; DLPackExchangeAPIHeader* prev_api; };
+struct DLPackVersion {
+  uint32_t major, minor;
+};
+struct DLPackExchangeAPIHeader {
+  DLPackVersion version;
+  DLPackExchangeAPIHeader* prev_api;
+};
 struct DLPackExchangeAPI {
   DLPackExchangeAPIHeader header;
   void* managed_tensor_allocator;

@@ -5,26 +5,26 @@
 namespace focus {
 
 // The CPU kernels run without the GIL, so that Python threads (data loaders, progress bars) go on.
-#define FOCUS_LAUNCH_CPU(name, params)   \
-  do {                                   \
-    pybind11::gil_scoped_release nogil;  \
-    name##_cpu(params);                  \
+#define FOCUS_LAUNCH_CPU(name, params)  \
+  do {                                  \
+    pybind11::gil_scoped_release nogil; \
+    name##_cpu(params);                 \
   } while (0)
 
 #ifdef FOCUS_CUDA_ARCHS
-#define FOCUS_LAUNCH(name, params, tensor)                                     \
-  do {                                                                         \
-    if ((tensor).device().device_type == kDLCPU)                               \
-      FOCUS_LAUNCH_CPU(name, params);                                          \
-    else                                                                       \
-      name##_cuda(params, (tensor).device().device_id, (tensor).stream());     \
+#define FOCUS_LAUNCH(name, params, tensor)                                 \
+  do {                                                                     \
+    if ((tensor).device().device_type == kDLCPU)                           \
+      FOCUS_LAUNCH_CPU(name, params);                                      \
+    else                                                                   \
+      name##_cuda(params, (tensor).device().device_id, (tensor).stream()); \
   } while (0)
 #else
-#define FOCUS_LAUNCH(name, params, tensor)                                                                     \
-  do {                                                                                                         \
-    if ((tensor).device().device_type != kDLCPU)                                                               \
-      throw std::runtime_error(#name "(): expected CPU tensors, got cuda: this build has no CUDA kernels");    \
-    FOCUS_LAUNCH_CPU(name, params);                                                                            \
+#define FOCUS_LAUNCH(name, params, tensor)                                                                  \
+  do {                                                                                                      \
+    if ((tensor).device().device_type != kDLCPU)                                                            \
+      throw std::runtime_error(#name "(): expected CPU tensors, got cuda: this build has no CUDA kernels"); \
+    FOCUS_LAUNCH_CPU(name, params);                                                                         \
   } while (0)
 #endif
 

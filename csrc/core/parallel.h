@@ -1,8 +1,8 @@
 // The one door to threads. Work is cut into chunks that do not depend on the number of threads, so neither do results.
 //
-// OpenMP is the engine: torch's CPU wheels carry libgomp, and an extension that is loaded after torch shares its pool and
-// does not oversubscribe the cores. One thread never enters OpenMP, so a forked child (a data loader) cannot hang in it.
-// FOCUS_THREADS=std builds the same door on std::thread, which ThreadSanitizer understands.
+// OpenMP is the engine: torch's CPU wheels carry libgomp, and an extension that is loaded after torch shares its pool
+// and does not oversubscribe the cores. One thread never enters OpenMP, so a forked child (a data loader) cannot hang
+// in it. FOCUS_THREADS=std builds the same door on std::thread, which ThreadSanitizer understands.
 #pragma once
 #include <algorithm>
 #include <cstdint>

@@ -39,9 +39,7 @@ std::string dtype_name(DLDataType t) {
   return kind + std::to_string(t.bits);
 }
 
-std::string device_name(DLDevice d) {
-  return d.device_type == kDLCPU ? "cpu" : "cuda:" + std::to_string(d.device_id);
-}
+std::string device_name(DLDevice d) { return d.device_type == kDLCPU ? "cpu" : "cuda:" + std::to_string(d.device_id); }
 
 }  // namespace
 

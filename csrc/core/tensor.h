@@ -15,8 +15,8 @@ namespace focus {
 
 class Tensor {
  public:
-  // Throws TypeError if `object` is no strided CPU/CUDA tensor. None is legal where `optional`: then defined() is false,
-  // data() is nullptr and every check passes.
+  // Throws TypeError if `object` is no strided CPU/CUDA tensor. None is legal where `optional`: then defined() is
+  // false, data() is nullptr and every check passes.
   Tensor(const char* op, const char* name, pybind11::handle object, bool optional = false);
 
   bool defined() const { return api_ != nullptr; }

@@ -10,18 +10,10 @@ namespace {
 template <class T>
 void forward(const Tensor& attributes, const Tensor& faces, const Tensor& face_index, const Tensor& barycentrics,
              const Tensor& out, int threads) {
-  InterpolateParams<T> p{attributes.data<T>(),
-                         faces.data<int32_t>(),
-                         face_index.data<int32_t>(),
-                         barycentrics.data<T>(),
-                         out.data<T>(),
-                         attributes.size(0),
-                         attributes.size(1),
-                         attributes.size(2),
-                         faces.size(0),
-                         face_index.size(1),
-                         face_index.size(2),
-                         threads};
+  InterpolateParams<T> p{attributes.data<T>(),   faces.data<int32_t>(), face_index.data<int32_t>(),
+                         barycentrics.data<T>(), out.data<T>(),         attributes.size(0),
+                         attributes.size(1),     attributes.size(2),    faces.size(0),
+                         face_index.size(1),     face_index.size(2),    threads};
   FOCUS_LAUNCH(interpolate, p, attributes);
 }
 

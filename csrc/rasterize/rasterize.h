@@ -28,9 +28,9 @@ struct RasterizeParams {
   T* depth;              // [B, H, W]
   int64_t B, V, F, H, W;
   RasterRule rule;
-  int threads;      // CPU only
-  uint64_t* keys;   // CUDA only: [B, H, W] scratch
-  int64_t* spill;   // CUDA only: [B * F + 1] scratch, the large triangles; spill[0] counts them
+  int threads;     // CPU only
+  uint64_t* keys;  // CUDA only: [B, H, W] scratch
+  int64_t* spill;  // CUDA only: [B * F + 1] scratch, the large triangles; spill[0] counts them
 };
 
 template <class T>

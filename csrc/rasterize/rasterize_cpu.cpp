@@ -57,7 +57,8 @@ void rasterize_cpu(const RasterizeParams<T>& p) {
   expect_large_pages(p.depth, p.B * pixels);
   parallel_for(p.B * stripes, p.threads, [&](int64_t job) {
     const int64_t b = job / stripes, stripe = job % stripes;
-    RasterImage<T> image{nullptr, p.faces, p.F, p.H, p.W, p.H * stripe / stripes, p.H * (stripe + 1) / stripes, p.rule, {}};
+    RasterImage<T> image{nullptr, p.faces, p.F, p.H, p.W, p.H * stripe / stripes, p.H * (stripe + 1) / stripes,
+                         p.rule,  {}};
     T* points = nullptr;
     auto carve = [&](char* block) {
       Carve c(block);

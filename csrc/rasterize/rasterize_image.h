@@ -1,5 +1,5 @@
-// One image on the CPU, in two passes that rasterize and render_sh share: draw() fills a depth buffer, resolve() turns it
-// into outputs. Each has a copy per instruction set (rasterize_simd.cpp); all give the same bits.
+// One image on the CPU, in two passes that rasterize and render_sh share: draw() fills a depth buffer, resolve() turns
+// it into outputs. Each has a copy per instruction set (rasterize_simd.cpp); all give the same bits.
 #pragma once
 #include <algorithm>
 #include <cstdint>

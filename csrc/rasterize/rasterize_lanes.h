@@ -41,7 +41,7 @@ inline V edge_lanes(V ax, V ay, V bx, V by, V px, V py, typename V::Mask& unsure
 // does. Covered, so all three have one sign; the sum with that sign is returned.
 template <class V>
 inline V covered_edges(const typename V::T* points, const int32_t* corner, const Corners<V>& c,
-                          typename V::Mask covered, typename V::T column, typename V::T row, V e[3]) {
+                       typename V::Mask covered, typename V::T column, typename V::T row, V e[3]) {
   using T = typename V::T;
   V px = V::set(column + T(0.5)) + V::iota(), py = V::set(row + T(0.5));
   for (int i = 0; i < 3; ++i) {

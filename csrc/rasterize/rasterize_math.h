@@ -30,8 +30,8 @@ FOCUS_HD bool drawable(T x, T y, T z) {
 }
 
 // (a - p) x (b - p). In float32 the sign is the one that double gives: eight units in the last place bound the rounding
-// error, and inside that bound the value is taken from double. Exactly antisymmetric in a and b, so a sample is never on
-// the same side of an edge for both of its triangles.
+// error, and inside that bound the value is taken from double. Exactly antisymmetric in a and b, so a sample is never
+// on the same side of an edge for both of its triangles.
 template <class T>
 struct Edge;
 

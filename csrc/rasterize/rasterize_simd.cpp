@@ -2,18 +2,19 @@
 //
 // Almost every triangle of a face mesh covers zero to two pixel centres, so the lanes are triangles: cull, throw away
 // the boxes without a centre, pack the rest, test their few samples. Only triangles whose box exceeds 4x4 samples go
-// one by one, with pixels in the lanes. Lanes whose sign float32 cannot decide take the scalar path of rasterize_math.h.
-#include "rasterize/rasterize_lanes.h"
+// one by one, with pixels in the lanes. Lanes whose sign float32 cannot decide take the scalar path of
+// rasterize_math.h.
 #include "rasterize/rasterize_image.h"
+#include "rasterize/rasterize_lanes.h"
 #include "rasterize/rasterize_math.h"
 
 namespace focus {
 namespace FOCUS_ISA {
 namespace {
 
-constexpr int kBlock = 2048;   // faces per block: its queues stay in the first-level cache
-constexpr int kSmall = 4;      // largest box side, in samples, of the triangle-per-lane path
-constexpr int kSlack = 16;     // a packed store may write a whole vector
+constexpr int kBlock = 2048;  // faces per block: its queues stay in the first-level cache
+constexpr int kSmall = 4;     // largest box side, in samples, of the triangle-per-lane path
+constexpr int kSlack = 16;    // a packed store may write a whole vector
 
 inline void clear(const DepthBuffer<float>& b, int64_t begin, int64_t end) {
   std::memset(b.keys + begin, 0xFF, static_cast<size_t>(end - begin) * sizeof(uint64_t));
@@ -301,8 +302,7 @@ void resolve_image(const RasterImage<typename V::T>& r, const ResolvedImage<type
 }  // namespace
 
 extern const RasterKernels raster_table;
-const RasterKernels raster_table = {draw_image<Float>, draw_image<Double>, resolve_image<Float>,
-                                    resolve_image<Double>};
+const RasterKernels raster_table = {draw_image<Float>, draw_image<Double>, resolve_image<Float>, resolve_image<Double>};
 
 }  // namespace FOCUS_ISA
 }  // namespace focus

@@ -114,9 +114,11 @@ inline V3<V> position_grads(const GradStage<typename V::T>& g, int64_t v, Column
     V largest = V::set(T(kMaxDepth)), smallest = V::set(T(kMinDepth));
     typename V::Mask usable = finite(p.x) & finite(p.y) & finite(p.z);
     if (!s.orthographic)
-      usable = usable & (smallest <= p.z.abs()) & (p.z.abs() <= largest) & (p.x.abs() <= largest) & (p.y.abs() <= largest);
+      usable =
+          usable & (smallest <= p.z.abs()) & (p.z.abs() <= largest) & (p.x.abs() <= largest) & (p.y.abs() <= largest);
     V3<V> own = load_rows3<V>(g.grad_positions + 3 * v);
-    grad = grad + V3<V>{V::select(usable, own.x, zero.x), V::select(usable, own.y, zero.y), V::select(usable, own.z, zero.z)};
+    grad = grad +
+           V3<V>{V::select(usable, own.x, zero.x), V::select(usable, own.y, zero.y), V::select(usable, own.z, zero.z)};
   }
   typename V::Mask some = nonzero(grad);
   if (some.bits() == 0) return zero;
@@ -174,9 +176,10 @@ inline void color_grads(const GradStage<typename V::T>& g, int64_t v, Columns<ty
   }
   store3(light[0], light[1], light[2], g.grad_albedo + 3 * v);
   const V sh1 = V::set(T(kSh1)), sh2 = V::set(T(kSh2)), sh22 = V::set(T(2 * kSh22));
-  V3<V> grad_m{(sh2 * (m.y * grad_y[4] - m.z * grad_y[7]) - sh1 * grad_y[3]) + sh22 * (m.x * grad_y[8]),
-               (sh2 * (m.x * grad_y[4] - m.z * grad_y[5]) - sh1 * grad_y[1]) - sh22 * (m.y * grad_y[8]),
-               (sh1 * grad_y[2] - sh2 * (m.y * grad_y[5] + m.x * grad_y[7])) + V::set(T(6 * kSh20)) * (m.z * grad_y[6])};
+  V3<V> grad_m{
+      (sh2 * (m.y * grad_y[4] - m.z * grad_y[7]) - sh1 * grad_y[3]) + sh22 * (m.x * grad_y[8]),
+      (sh2 * (m.x * grad_y[4] - m.z * grad_y[5]) - sh1 * grad_y[1]) - sh22 * (m.y * grad_y[8]),
+      (sh1 * grad_y[2] - sh2 * (m.y * grad_y[5] + m.x * grad_y[7])) + V::set(T(6 * kSh20)) * (m.z * grad_y[6])};
   V3<V> grad_turned = grad_m;
   if (s.focus) {
     const V floor_r = V::set(T(1e-6)), one = V::set(1);

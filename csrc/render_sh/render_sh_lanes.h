@@ -80,9 +80,7 @@ inline typename V::Mask nonzero(const V3<V>& a) {
 // M v, and M^T v
 template <class V>
 inline V3<V> rotate_lanes(const typename V::T* M, const V3<V>& v) {
-  auto row = [&](int i) {
-    return (V::set(M[3 * i]) * v.x + V::set(M[3 * i + 1]) * v.y) + V::set(M[3 * i + 2]) * v.z;
-  };
+  auto row = [&](int i) { return (V::set(M[3 * i]) * v.x + V::set(M[3 * i + 1]) * v.y) + V::set(M[3 * i + 2]) * v.z; };
   return {row(0), row(1), row(2)};
 }
 template <class V>

@@ -110,8 +110,8 @@ struct PixelGrad {
 
 // grad_rgb[c * plane] is the gradient of channel c, or null; grad_b and grad_d likewise.
 template <class T>
-FOCUS_HD void pixel_grad(const Triangle<T>& t, const T* const color[3], T px, T py, bool perspective,
-                         const T* grad_rgb, int64_t plane, const T* grad_b, const T* grad_d, PixelGrad<T>& out) {
+FOCUS_HD void pixel_grad(const Triangle<T>& t, const T* const color[3], T px, T py, bool perspective, const T* grad_rgb,
+                         int64_t plane, const T* grad_b, const T* grad_d, PixelGrad<T>& out) {
   T g[3] = {0, 0, 0}, e[3], b[3];
   edges(t, px, py, e);
   barycentrics_at(t, e, perspective, b);  // the sign of e cancels

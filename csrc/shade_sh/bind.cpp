@@ -10,8 +10,14 @@ namespace {
 template <class T>
 void forward(const Tensor& normals, const Tensor& albedo, const Tensor& sh_coeffs, const Tensor& shaded, bool focus,
              int threads) {
-  ShadeShParams<T> p{normals.data<T>(), albedo.data<T>(), sh_coeffs.data<T>(), shaded.data<T>(),
-                     normals.size(0),   normals.size(1),  focus,               threads};
+  ShadeShParams<T> p{normals.data<T>(),
+                     albedo.data<T>(),
+                     sh_coeffs.data<T>(),
+                     shaded.data<T>(),
+                     normals.size(0),
+                     normals.size(1),
+                     focus,
+                     threads};
   FOCUS_LAUNCH(shade_sh, p, normals);
 }
 

@@ -28,8 +28,10 @@ FOCUS_HD void sh_basis(const T n[3], T y[9]) {
 
 template <class T>
 FOCUS_HD void sh_basis_grad(const T n[3], const T grad_y[9], T grad_n[3]) {
-  grad_n[0] = -T(kSh1) * grad_y[3] + T(kSh2) * (n[1] * grad_y[4] - n[2] * grad_y[7]) + T(2 * kSh22) * (n[0] * grad_y[8]);
-  grad_n[1] = -T(kSh1) * grad_y[1] + T(kSh2) * (n[0] * grad_y[4] - n[2] * grad_y[5]) - T(2 * kSh22) * (n[1] * grad_y[8]);
+  grad_n[0] =
+      -T(kSh1) * grad_y[3] + T(kSh2) * (n[1] * grad_y[4] - n[2] * grad_y[7]) + T(2 * kSh22) * (n[0] * grad_y[8]);
+  grad_n[1] =
+      -T(kSh1) * grad_y[1] + T(kSh2) * (n[0] * grad_y[4] - n[2] * grad_y[5]) - T(2 * kSh22) * (n[1] * grad_y[8]);
   grad_n[2] = T(kSh1) * grad_y[2] - T(kSh2) * (n[1] * grad_y[5] + n[0] * grad_y[7]) + T(6 * kSh20) * (n[2] * grad_y[6]);
 }
 

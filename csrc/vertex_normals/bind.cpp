@@ -19,9 +19,15 @@ struct Mesh {
 
 template <class T>
 void forward(const Tensor& vertices, const Mesh& mesh, const Tensor& normals, bool normalize, int threads) {
-  VertexNormalsParams<T> p{vertices.data<T>(),           mesh.faces.data<int32_t>(), mesh.offsets.data<int32_t>(),
-                           mesh.corners.data<int32_t>(), normals.data<T>(),          vertices.size(0),
-                           vertices.size(1),             mesh.faces.size(0),         normalize,
+  VertexNormalsParams<T> p{vertices.data<T>(),
+                           mesh.faces.data<int32_t>(),
+                           mesh.offsets.data<int32_t>(),
+                           mesh.corners.data<int32_t>(),
+                           normals.data<T>(),
+                           vertices.size(0),
+                           vertices.size(1),
+                           mesh.faces.size(0),
+                           normalize,
                            threads};
   FOCUS_LAUNCH(vertex_normals, p, vertices);
 }
