@@ -145,8 +145,12 @@ class FaceAlignmentDetector:
     def __init__(self, device: str = "cpu") -> None:
         try:
             import face_alignment
-        except ImportError as error:
+        except ModuleNotFoundError as error:
             raise DetectorUnavailableError(f"not installed ({error}); pip install face-alignment") from error
+        except ImportError as error:  # OpenCV without the libraries of a desktop
+            raise DetectorUnavailableError(
+                f"cannot be loaded ({error}); on Debian and Ubuntu: apt-get install libgl1 libglib2.0-0"
+            ) from error
         options: dict[str, Any] = {"device": device, "flip_input": False}
         if "compile" in inspect.signature(face_alignment.FaceAlignment).parameters:
             options["compile"] = False  # compiling takes longer than the photos of one run

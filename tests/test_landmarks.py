@@ -161,6 +161,14 @@ def test_face_alignment_without_a_face(no_detectors, faces):
         FaceAlignmentDetector().detect(IMAGE)
 
 
+def test_face_alignment_without_the_libraries_of_opencv(no_detectors, tmp_path):
+    (tmp_path / "face_alignment.py").write_text("raise ImportError('libGL.so.1: cannot open shared object file')\n")
+    no_detectors.delitem(sys.modules, "face_alignment")
+    no_detectors.syspath_prepend(tmp_path)
+    with pytest.raises(DetectorUnavailableError, match=r"libGL\.so\.1.*apt-get install libgl1"):
+        make_detector("face-alignment")
+
+
 def test_face_alignment_offline(no_detectors):
     no_detectors.setitem(sys.modules, "face_alignment", fake_face_alignment(error=OSError("no route")))
     with pytest.raises(DetectorUnavailableError, match=r"could not be fetched \(no route\).*2DFAN4.*TORCH_HOME"):
