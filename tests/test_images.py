@@ -63,8 +63,8 @@ def test_sixteen_bits(suffix, tmp_path):
 
 
 def test_sixteen_bit_colour_png(tmp_path):
-    cv2 = pytest.importorskip("cv2", exc_type=ImportError)  # OpenCV wants libraries that a machine without a desktop lacks
-
+    # OpenCV wants libraries that a machine without a desktop lacks.
+    cv2 = pytest.importorskip("cv2", exc_type=ImportError)
     cv2.imwrite(str(tmp_path / "a.png"), RGB[:, :, ::-1].astype(np.uint16) * 257)
     np.testing.assert_array_equal(read_image(tmp_path / "a.png"), RGB)
 
