@@ -1,4 +1,5 @@
-// The one door to threads. Work is cut into chunks that do not depend on the number of threads, so neither do results.
+// The one door to threads. Results do not depend on their number: a sum is taken within one chunk, which is an image,
+// and finer cuts (stripes of few images) only take minima or write pixels.
 //
 // OpenMP is the engine: torch's CPU wheels carry libgomp, and an extension that is loaded after torch shares its pool
 // and does not oversubscribe the cores. One thread never enters OpenMP, so a forked child (a data loader) cannot hang
