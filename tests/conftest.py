@@ -1,13 +1,27 @@
 """Fixtures of the op tests: which backend runs, and memory that nobody wrote is NaN."""
 
+import importlib.util
+import os
 import signal
+import sys
 from importlib import import_module
 from types import SimpleNamespace
 
 import pytest
 import torch
 
-from focus_kernels import _backends
+
+def _take_extension(path: str) -> None:
+    """The tests run on another build of the kernels: emulated, or with a sanitizer (scripts/check.py)."""
+    spec = importlib.util.spec_from_file_location("focus_kernels._C", path)
+    sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(sys.modules[spec.name])
+
+
+if "FOCUS_TEST_EXTENSION" in os.environ:
+    _take_extension(os.environ["FOCUS_TEST_EXTENSION"])
+
+from focus_kernels import _backends  # noqa: E402  (after the extension that it is to find)
 
 DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
 KERNELS = [("native", device) for device in DEVICES]
