@@ -21,10 +21,17 @@ def _take_extension(path: str) -> None:
 if "FOCUS_TEST_EXTENSION" in os.environ:
     _take_extension(os.environ["FOCUS_TEST_EXTENSION"])
 
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+if INTERPRETED:
+    import triton_interpreter
+
+    triton_interpreter.install()
+
 from focus_kernels import _backends  # noqa: E402  (after the extension that it is to find)
 
 DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
 KERNELS = [("native", device) for device in DEVICES]
+KERNELS += [("triton", device) for device in (["cpu"] if INTERPRETED else DEVICES[1:])]
 INT_POISON = 0x5A5A5A5A
 
 
