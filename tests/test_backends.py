@@ -1,5 +1,6 @@
 """How a backend is chosen, refused and named, and that every instruction set gives the same bits."""
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from meshes import cast, generator
 from tolerances import assert_same_bits
 
 import focus_kernels as fk
-from focus_kernels import _backends
+from focus_kernels import _backends, _extension, info
 
 
 def backends(**reasons):
@@ -57,6 +58,28 @@ def test_environment_variable():
     assert done.stderr.endswith(
         "ValueError: shade_sh(): expected FOCUS_BACKEND to be one of native, triton, ref, got 'fast'\n"
     )
+
+
+def test_the_compiled_kernels_say_why_not(monkeypatch):
+    on = info._Probe
+    monkeypatch.setattr(_extension, "_C", SimpleNamespace(cuda_archs=None))
+    assert _extension.why_not(3, on("cpu")) == []
+    assert _extension.why_not(on("cuda")) == ["focus_kernels._C was built without CUDA"]
+    assert _extension.why_not(torch.zeros(1, device="meta")) == ["device meta (supported: cpu, cuda)"]
+    monkeypatch.setattr(_extension, "_C", SimpleNamespace(cuda_archs="80-real"))
+    assert _extension.why_not(on("cuda")) == []
+
+
+def test_an_extension_that_does_not_load_is_no_error(monkeypatch):
+    """It is one at the first call that has no other backend."""
+    monkeypatch.delattr(fk, "_C", raising=False)
+    monkeypatch.setitem(sys.modules, "focus_kernels._C", None)
+    spec = importlib.util.spec_from_file_location("focus_kernels._extension_again", _extension.__file__)
+    again = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(again)
+    (reason,) = again.why_not(torch.zeros(1))
+    assert reason.startswith("focus_kernels._C is not built (")
+    assert "_C" in again._MISSING
 
 
 @pytest.mark.parametrize("case", KERNEL_CASES, ids=str)
