@@ -5,6 +5,7 @@ from functools import partial
 import pytest
 import torch
 from cases import KERNEL_CASES
+from gpu_small import SMALL
 from meshes import cast, generator, soup, topology
 from test_contract import run
 from test_render_sh import MODES, NAMES, gradients, prepared, render
@@ -50,7 +51,7 @@ def assert_agree(call, tensors, dtype):
 
 
 @DTYPES
-@pytest.mark.parametrize("case", KERNEL_CASES, ids=str)
+@pytest.mark.parametrize("case", [*KERNEL_CASES, *SMALL], ids=str)
 def test_every_op(case, dtype):
     assert_agree(lambda device, **inputs: case.on(device)(**inputs), case.inputs, dtype)
 
@@ -117,13 +118,17 @@ def test_forward_of_render_sh_has_the_bits_of_the_cpu():
             assert_same_bits(got[name].cpu(), want[name], f"{mode}: {name}")
 
 
-def test_second_device():
+@DTYPES
+@pytest.mark.parametrize("case", SMALL, ids=str)
+def test_second_device(case, dtype):
     """Tensors of a GPU that is not the current one: computed there, with the same bits."""
     if torch.cuda.device_count() < 2:
         pytest.skip("one CUDA device")
-    want = everything("default", torch.float32, "cuda:0")
-    got = everything("default", torch.float32, "cuda:1")
-    assert torch.cuda.current_device() == 0
-    for name, value in got.items():
-        assert value.device == torch.device("cuda:1")
-        assert_same_bits(value.to("cuda:0"), want[name], name)
+    seen = []
+    for device in ("cuda:0", "cuda:1"):
+        outputs, grads = run(case.on(device), cast(case.inputs, dtype, device, grad=True))
+        assert torch.cuda.current_device() == 0
+        assert {value.device for value in (*outputs, *grads.values())} == {torch.device(device)}
+        seen.append([value.cpu() for value in (*outputs, *grads.values())])
+    for k, (one, other) in enumerate(zip(*seen, strict=True)):
+        assert_same_bits(other, one, f"tensor {k}")
