@@ -19,9 +19,14 @@ def model(mesh, device, dtype=torch.float32):
     return mean.to(device), basis.to(device, dtype)
 
 
+def coefficients():
+    """[32, 224]."""
+    return torch.randn(shapes.LARGEST, COMPONENTS, generator=torch.Generator().manual_seed(1))
+
+
 @pytest.fixture(scope="module")
 def coeffs():
-    return torch.randn(shapes.LARGEST, COMPONENTS, generator=torch.Generator().manual_seed(1))
+    return coefficients()
 
 
 @BATCHES

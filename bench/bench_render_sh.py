@@ -1,4 +1,4 @@
-"""render_sh: the fused renderer, against deodr and against plain torch."""
+"""render_sh: the fused renderer, against deodr, nvdiffrast and plain torch."""
 
 import torch
 
@@ -6,6 +6,7 @@ import focus_kernels as fk
 
 from . import check, shapes
 from .peers import Deodr, DeodrScene3D, Peer, has, plain_torch
+from .peers_gpu import nvdiffrast
 from .race import cases
 from .targets import ONE_THREAD
 
@@ -44,6 +45,8 @@ def test_forward(race, place, mesh, batch):
         deodr = Deodr(turns[0], silhouettes=False)
         deodr.check(turns[0])
         peers["deodr, edges off"] = deodr.forward()
+    if place.device == "cuda" and has("nvdiffrast"):
+        peers["nvdiffrast"] = nvdiffrast(turns[0]).forward()
     race(f"render_sh forward, {mesh}, batch {batch}", [scene.render for scene in turns], batch, peers)
     if main:
         race.reach("forward/deodr", race.ratios.get("deodr, edges off"))
@@ -69,6 +72,8 @@ def test_forward_backward(race, place, mesh, batch):
             "deodr, edges off": plain.both(seed[: some.batch]),
             "deodr Scene3D": DeodrScene3D(few).both(seed[: few.batch]),
         }
+    if place.device == "cuda" and has("nvdiffrast"):
+        peers["nvdiffrast"] = nvdiffrast(turns[0]).both(seed)
     calls = [both(scene, seed) for scene in turns]
     race(f"render_sh forward + backward, {mesh}, batch {batch}", calls, batch, peers)
     if main:

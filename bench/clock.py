@@ -8,13 +8,16 @@ from pathlib import Path
 import torch
 
 CPU, WALL, CUDA = "CPU time", "wall time", "CUDA events"
+HEAD_STARTS = (1_000_000, 4_000_000, 16_000_000)  # cycles of the GPU for the host to run ahead; the first that will do
+LONG = 0.02  # seconds, beyond which launches do not matter
 
 
 class Clock:
     """A timer for pytest-benchmark that moves only while `run` measures.
 
     One CPU thread is measured by the CPU time of the process, which other programs on the machine disturb little;
-    several by wall time; a GPU by events, with the work queued before the GPU may start, so that launches cost nothing.
+    several by wall time; a GPU by events around each call, which is queued before the GPU may start, so that launches
+    cost nothing.
     """
 
     __name__ = "bench.clock"
@@ -29,17 +32,18 @@ class Clock:
     def choose(self, device: str, threads: int) -> None:
         self.kind = CUDA if device == "cuda" else CPU if threads == 1 else WALL
 
-    def time(self, call: Callable[[], object]) -> float:
-        """Seconds of one call."""
+    def time(self, *calls: Callable[[], object]) -> float:
+        """Seconds of the calls, one after the other."""
         if self.kind == CUDA:
-            return _gpu_seconds(call)
+            return sum(map(_gpu_seconds, calls))
         read = time.process_time if self.kind == CPU else time.perf_counter
         start = read()
-        call()
+        for call in calls:
+            call()
         return read() - start
 
-    def run(self, call: Callable[[], object]) -> None:
-        self.now += self.time(call)
+    def run(self, *calls: Callable[[], object]) -> None:
+        self.now += self.time(*calls)
 
 
 CLOCK = Clock()
@@ -67,9 +71,15 @@ class Others:
 
 def _gpu_seconds(call: Callable[[], object]) -> float:
     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    torch.cuda._sleep(10_000_000)  # several milliseconds, in which the host runs ahead
-    start.record()
-    call()
-    end.record()
-    end.synchronize()
-    return start.elapsed_time(end) / 1e3
+    seconds = 0.0
+    for cycles in HEAD_STARTS:
+        torch.cuda._sleep(cycles)
+        start.record()
+        call()
+        ahead = not start.query()
+        end.record()
+        end.synchronize()
+        seconds = start.elapsed_time(end) / 1e3
+        if ahead or seconds > LONG:
+            break
+    return seconds

@@ -68,12 +68,8 @@ class Race:
         """`calls` run one after the other, each the work of `images` images; `scaling`: several threads race one."""
         peers = dict(peers or {})
 
-        def ours():
-            for call in calls:
-                call()
-
         if self.place.threads > 1 and scaling:
-            peers[ONE_THREAD] = Peer(images * len(calls), lambda: lambda: _in_one_thread(ours))
+            peers[ONE_THREAD] = Peer(images * len(calls), lambda: lambda: _in_one_thread(calls))
         CLOCK.choose(self.place.device, self.place.threads)
         times: dict[str, list[float]] = {peer: [] for peer in peers}
 
@@ -83,7 +79,7 @@ class Race:
                 times[peer].append(1e3 * CLOCK.time(call) / count)
 
         others = Others()
-        self.benchmark.pedantic(CLOCK.run, (ours,), setup=run_peers, rounds=rounds, warmup_rounds=warmup)
+        self.benchmark.pedantic(CLOCK.run, tuple(calls), setup=run_peers, rounds=rounds, warmup_rounds=warmup)
         if self.benchmark.stats is None:  # --benchmark-disable: the result was checked, nothing is timed
             return
         own = [1e3 * seconds / (images * len(calls)) for seconds in self.benchmark.stats.stats.data]
@@ -105,10 +101,11 @@ class Race:
             self.report.reach(key, value, note, self.disturbance)
 
 
-def _in_one_thread(call: Callable[[], object]) -> None:
+def _in_one_thread(calls: list[Callable[[], object]]) -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        call()
+        for call in calls:
+            call()
     finally:
         torch.set_num_threads(threads)
