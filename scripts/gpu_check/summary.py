@@ -1,0 +1,74 @@
+"""results.json as a page in Markdown."""
+
+HEAD = 12  # lines of a problem
+
+
+def render(results: dict) -> str:
+    machine = results["machine"]
+    names = [f"{gpu['name']} ({_gpu(gpu)})" for gpu in machine.get("gpus", [])]
+    lines = [f"# GPU check: {results['status']}", "", f"{', '.join(names) or 'no GPU'}, {results['started']}", ""]
+    lines += _machine(machine)
+    lines += _steps(results.get("steps", []))
+    for step in results.get("steps", []):
+        for problem in step["problems"]:
+            lines += [f"**{step['name']}** ({step['log']})", "", "```", *problem.splitlines()[:HEAD], "```", ""]
+    if "benchmarks" in results:
+        lines += _benchmarks(results["benchmarks"])
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def table(head: list[str], rows: list[list]) -> list[str]:
+    if not rows:
+        return []
+    line = lambda cells: "| " + " | ".join(str(cell).replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
+    return [line(head), "|" + "---|" * len(head), *map(line, rows), ""]
+
+
+def _gpu(gpu: dict) -> str:
+    memory, cache = f"{gpu['memory_GiB']} GiB", f"{gpu['L2_MiB']} MiB of L2"
+    return f"compute capability {gpu['capability']}, {gpu['multiprocessors']} multiprocessors, {memory}, {cache}"
+
+
+def _machine(machine: dict) -> list[str]:
+    rows = []
+    for key, value in machine.items():
+        if key == "gpus":
+            continue
+        if isinstance(value, dict):
+            value = ", ".join(f"{name} {item[:12]}" for name, item in value.items())
+        elif isinstance(value, list):
+            value = ", ".join(value) or "none"
+        rows.append([key, value])
+    return table(["machine", ""], rows)
+
+
+def _steps(steps: list[dict]) -> list[str]:
+    rows = []
+    for step in steps:
+        counts = ", ".join(f"{number} {what}" for what, number in step["counts"].items())
+        seconds = "" if step["seconds"] is None else f"{step['seconds']:.0f}"
+        limit = "" if step["limit"] is None else f"{step['limit']:.0f}"
+        rows.append([step["name"], step["status"], seconds, limit, "; ".join(filter(None, [counts, *step["notes"]]))])
+    return table(["step", "status", "seconds", "of", ""], rows)
+
+
+def _benchmarks(figures: dict) -> list[str]:
+    races, bandwidth = figures["races"], figures["copy_GBps"]
+    rows, peers = [], []
+    for race in races:
+        own = f"{race['us_per_call']:.1f}"
+        at_most = [f"{race['bytes'] / 1e6:.2f}", f"{race['us_at_bandwidth']:.1f}", f"{100 * race['share']:.0f} %"]
+        rows.append([race["name"], own, f"{race['us_per_image']:.2f}", *at_most])
+        for name, peer in race["peers"].items():
+            ratio = f"{peer['ratio']:.2f} ({peer['ratio_low']:.2f} - {peer['ratio_high']:.2f})"
+            peers.append([race["name"], f"{race['us_per_image']:.2f}", name, f"{1e3 * peer['median']:.2f}", ratio])
+    targets = [
+        [row["what"], row["target"], f"{row['reached']:.3g} {row['unit']}", row["verdict"]]
+        for row in figures["targets"]
+        if row["reached"] is not None
+    ]
+    head = ["median", "us per call", "us per image", "MB at least", "us of a copy of as much", "share of the bandwidth"]
+    lines = [f"## Benchmarks (a copy moves {bandwidth:.0f} GB/s, read and written)", ""]
+    lines += table(head, rows)
+    lines += table(["us per image", "ours", "peer", "peer's", "median ratio (range)"], peers)
+    return lines + table(["numbers to reach", "target", "reached", ""], targets)
