@@ -4,9 +4,12 @@ Tensors are contiguous, on one device, float32 or float64 (indices int32). Those
 CUDA kernels, or gradients that nobody asked for.
 """
 
+from types import ModuleType
+
 from torch import Tensor
 
 cuda_archs: str | None
+cuda_emulation: ModuleType | None  # only in builds with FOCUS_CUDA_EMULATION
 threads_engine: str
 
 def cpu_isa() -> str: ...

@@ -20,6 +20,11 @@ def why_not(*args) -> list[str]:
     return []
 
 
+def on_cuda(tensor: torch.Tensor) -> bool:
+    """Whether the CUDA kernels take this tensor: it is on a GPU, or the build emulates one (tests/cuda_emulation)."""
+    return tensor.is_cuda or _C.cuda_emulation is not None
+
+
 def threads() -> int:
     """How many threads a CPU kernel may use: what torch would."""
     return torch.get_num_threads()

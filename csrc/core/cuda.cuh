@@ -38,18 +38,26 @@ inline dim3 grid(int64_t n, int64_t B) {
   return dim3(static_cast<unsigned>((n + kThreads - 1) / kThreads), static_cast<unsigned>(B < 65535 ? B : 65535));
 }
 
-// The one door to the GPU. A grid without blocks, which CUDA takes for an error, is no launch. An emulation of the
-// runtime, which compiles the kernels as plain C++, brings its own.
-#ifndef FOCUS_KERNEL
-#define FOCUS_KERNEL(kernel, grid, block, shared, stream, ...)         \
-  do {                                                                 \
-    const dim3 focus_grid = (grid);                                    \
-    if (focus_grid.x != 0 && focus_grid.y != 0 && focus_grid.z != 0) { \
-      kernel<<<focus_grid, block, shared, stream>>>(__VA_ARGS__);      \
-      ::focus::check(cudaGetLastError(), #kernel);                     \
-    }                                                                  \
-  } while (0)
+// What C++ has no words for. The emulation of the runtime (tests/cuda_emulation), under which the kernels are compiled
+// as plain C++, brings its own: all kernels are launched by FOCUS_KERNEL and all shared memory is FOCUS_SHARED.
+#ifndef FOCUS_CUDA_EMULATION
+#define FOCUS_CUDA_LAUNCH(kernel, grid, block, shared, stream, ...) kernel<<<grid, block, shared, stream>>>(__VA_ARGS__)
+// FOCUS_SHARED(float, rows, [8][32]); of a scalar: FOCUS_SHARED(int, count, )
+#define FOCUS_SHARED(type, name, size) __shared__ type name size
+#define FOCUS_DYNAMIC_SHARED(type, name)                                \
+  extern __shared__ __align__(16) unsigned char focus_dynamic_shared[]; \
+  type* name = reinterpret_cast<type*>(focus_dynamic_shared)
 #endif
+
+// The one door to the GPU. A grid without blocks, which CUDA takes for an error, is no launch.
+#define FOCUS_KERNEL(kernel, grid, block, shared, stream, ...)                   \
+  do {                                                                           \
+    const dim3 focus_grid = (grid);                                              \
+    if (focus_grid.x != 0 && focus_grid.y != 0 && focus_grid.z != 0) {           \
+      FOCUS_CUDA_LAUNCH(kernel, focus_grid, block, shared, stream, __VA_ARGS__); \
+      ::focus::check(cudaGetLastError(), #kernel);                               \
+    }                                                                            \
+  } while (0)
 
 // Every byte of p[0, count) becomes `byte`.
 template <class X>
@@ -58,6 +66,12 @@ void fill_bytes(X* p, int byte, int64_t count, cudaStream_t stream) {
 }
 
 __device__ __forceinline__ int64_t thread() { return static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; }
+
+// A read of what other threads may be changing by atomics: some earlier value, never a torn one.
+template <class T>
+__device__ __forceinline__ T relaxed_load(const T* p) {
+  return *static_cast<const volatile T*>(p);
+}
 
 // Row and column of a pixel; most images are small enough for the division of 32 bits, which is several times cheaper.
 __device__ __forceinline__ void split(int64_t pixel, int64_t W, int64_t& row, int64_t& column) {

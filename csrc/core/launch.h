@@ -1,4 +1,5 @@
-// Sends one call to the CPU or the CUDA kernel. A CPU-only build keeps the names and throws.
+// Sends one call to the CPU or the CUDA kernel. A CPU-only build keeps the names and throws; where CUDA is emulated,
+// CPU tensors run the CUDA kernels.
 #pragma once
 #include "core/tensor.h"
 
@@ -18,6 +19,13 @@ namespace focus {
       FOCUS_LAUNCH_CPU(name, params);                                      \
     else                                                                   \
       name##_cuda(params, (tensor).device().device_id, (tensor).stream()); \
+  } while (0)
+#elif defined(FOCUS_CUDA_EMULATION)
+#define FOCUS_LAUNCH(name, params, tensor) \
+  do {                                     \
+    pybind11::gil_scoped_release nogil;    \
+    (void)(tensor);                        \
+    name##_cuda(params, 0, nullptr);       \
   } while (0)
 #else
 #define FOCUS_LAUNCH(name, params, tensor)                                                                  \

@@ -12,6 +12,9 @@ void bind_shade_sh(pybind11::module_&);
 void bind_rasterize(pybind11::module_&);
 void bind_interpolate(pybind11::module_&);
 void bind_render_sh(pybind11::module_&);
+#ifdef FOCUS_CUDA_EMULATION
+void bind_cuda_emulation(pybind11::module_&);
+#endif
 }  // namespace focus
 
 PYBIND11_MODULE(_C, m) {
@@ -19,6 +22,11 @@ PYBIND11_MODULE(_C, m) {
   m.attr("cuda_archs") = FOCUS_CUDA_ARCHS;
 #else
   m.attr("cuda_archs") = pybind11::none();
+#endif
+#ifdef FOCUS_CUDA_EMULATION
+  focus::bind_cuda_emulation(m);
+#else
+  m.attr("cuda_emulation") = pybind11::none();
 #endif
   m.attr("threads_engine") = FOCUS_THREADS_NAME;
   m.def("cpu_isa", [] { return std::string(focus::isa_name(focus::isa())); });

@@ -72,6 +72,12 @@ const Tensor& Tensor::int32() const {
   return *this;
 }
 
+const Tensor& Tensor::int64() const {
+  if (defined() && (dl_.dtype.code != kDLInt || dl_.dtype.bits != 64))
+    fail(PyExc_TypeError, "int64", dtype_name(dl_.dtype));
+  return *this;
+}
+
 const Tensor& Tensor::shaped(std::initializer_list<int64_t> want) const {
   if (!defined()) return *this;
   bool ok = dl_.ndim == static_cast<int32_t>(want.size());

@@ -28,6 +28,7 @@ class Tensor {
   // Each check returns *this, so an argument is checked in one readable line.
   const Tensor& floating() const;                                   // float32 or float64
   const Tensor& int32() const;                                      // int32
+  const Tensor& int64() const;                                      // int64
   const Tensor& shaped(std::initializer_list<int64_t> want) const;  // -1 matches any size
   const Tensor& contiguous() const;
   const Tensor& like(const Tensor& other) const;  // same dtype and device

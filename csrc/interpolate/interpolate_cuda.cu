@@ -54,7 +54,7 @@ __global__ void __launch_bounds__(kThreads) weights_grad_kernel(InterpolateGradP
       // A maximum only grows, so a stale value that is large enough spares the atomic.
       int32_t* box = p.boxes + 4 * (p.F * b + id);
       for (int k = 0; k < 4; ++k)
-        if (box[k] < corner[k]) atomicMax(box + k, corner[k]);
+        if (relaxed_load(box + k) < corner[k]) atomicMax(box + k, corner[k]);
     }
     for (int k = 0; k < 3; ++k) p.grad_barycentrics[3 * at + k] = grad_w[k];
   }
@@ -130,7 +130,8 @@ __global__ void __launch_bounds__(kThreads, sizeof(T) == 4 ? 4 : 2) gather_small
 // A block per vertex, for images much larger than their meshes.
 template <class T>
 __global__ void __launch_bounds__(kThreads) gather_large_kernel(InterpolateGradParams<T> p) {
-  __shared__ T rows[kWarps][kChannels], total[kChannels];
+  FOCUS_SHARED(T, rows, [kWarps][kChannels]);
+  FOCUS_SHARED(T, total, [kChannels]);
   const int64_t v = blockIdx.x;
   const int32_t begin = p.offsets[v], end = p.offsets[v + 1];
   for (int64_t b = blockIdx.y; b < p.B; b += gridDim.y) {

@@ -40,8 +40,8 @@ void rasterize(py::handle positions_, py::handle faces_, py::handle face_index_,
   const int64_t B = positions.size(0), H = face_index.size(1), W = face_index.size(2);
   barycentrics.like(positions).shaped({B, H, W, 3}).contiguous();
   depth.like(positions).shaped({B, H, W}).contiguous();
-  keys.on(positions).shaped({B, H, W}).contiguous();
-  spill.on(positions).shaped({B * faces.size(0) + 1}).contiguous();
+  keys.int64().on(positions).shaped({B, H, W}).contiguous();
+  spill.int64().on(positions).shaped({B * faces.size(0) + 1}).contiguous();
   RasterRule rule{coverage, cull, perspective, highest};
   positions.is_float64()
       ? forward<double>(positions, faces, face_index, barycentrics, depth, keys, spill, rule, threads)

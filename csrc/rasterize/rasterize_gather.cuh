@@ -57,8 +57,9 @@ template <class Op>
 __global__ void __launch_bounds__(kThreads, sizeof(typename Op::T) == 4 ? 2 : 1)
     face_sums_kernel(Op op, SeenFaces<typename Op::T> s) {
   using T = typename Op::T;
-  __shared__ T rows[kWarps][Op::kSums];
-  __shared__ int queue[kThreads], queued;
+  FOCUS_SHARED(T, rows, [kWarps][Op::kSums]);
+  FOCUS_SHARED(int, queue, [kThreads]);
+  FOCUS_SHARED(int, queued, );
   const int64_t pixels = s.H * s.W, pixel = thread();
   for (int64_t b = blockIdx.y; b < s.B; b += gridDim.y) {
     const int32_t* ids = s.face_index + pixels * b;

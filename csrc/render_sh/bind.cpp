@@ -72,8 +72,8 @@ void render_sh(const py::tuple& scene_, py::handle image_, py::handle mask_, py:
   depth.like(vertices).shaped({B, H, W}).contiguous();
   positions.like(vertices).shaped({B, V, 3}).contiguous();
   colors.like(vertices).shaped({B, V, 4}).contiguous();
-  keys.on(vertices).shaped({B, H, W}).contiguous();
-  spill.on(vertices).shaped({B * F + 1}).contiguous();
+  keys.int64().on(vertices).shaped({B, H, W}).contiguous();
+  spill.int64().on(vertices).shaped({B * F + 1}).contiguous();
   auto go = [&](auto zero) {
     using T = decltype(zero);
     RenderShParams<T> p{scene.fill<T>(H, W, orthographic, focus, threads),

@@ -103,7 +103,7 @@ __device__ __forceinline__ bool vertex_grad(const RenderShGradParams<T>& p, cons
 
 template <class T>
 __global__ void __launch_bounds__(kThreads) vertices_grad_kernel(RenderShGradParams<T> p, SeenFaces<T> seen) {
-  __shared__ T rows[kWarps][kRenderSums];
+  FOCUS_SHARED(T, rows, [kWarps][kRenderSums]);
   const int64_t v = thread();
   for (int64_t b = blockIdx.y; b < p.scene.B; b += gridDim.y) {
     T part[kRenderSums] = {0};

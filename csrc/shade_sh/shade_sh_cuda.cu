@@ -23,7 +23,7 @@ __global__ void __launch_bounds__(kThreads) shade_kernel(ShadeShParams<T> p) {
 
 template <class T>
 __global__ void __launch_bounds__(kThreads) shade_grad_kernel(ShadeShGradParams<T> p) {
-  __shared__ T rows[kWarps][27];
+  FOCUS_SHARED(T, rows, [kWarps][27]);
   const int64_t v = thread();
   for (int64_t b = blockIdx.y; b < p.B; b += gridDim.y) {
     T own[27] = {0};

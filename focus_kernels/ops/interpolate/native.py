@@ -2,7 +2,7 @@
 
 import torch
 
-from ..._extension import _C, threads, why_not
+from ..._extension import _C, on_cuda, threads, why_not
 
 __all__ = ["backward", "forward", "why_not"]
 
@@ -16,7 +16,7 @@ def forward(attributes, faces, face_index, barycentrics):
 
 def backward(grad, attributes, faces, offsets, corners, face_index, barycentrics):
     grads = torch.empty_like(attributes), torch.empty_like(barycentrics)
-    boxes = faces.new_empty(len(attributes), len(faces), 4) if attributes.is_cuda else None
+    boxes = faces.new_empty(len(attributes), len(faces), 4) if on_cuda(attributes) else None
     mesh = (faces, offsets, corners, face_index)
     _C.interpolate_grad(grad, attributes, *mesh, barycentrics, *grads, boxes, threads())
     return grads

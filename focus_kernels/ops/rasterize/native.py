@@ -2,14 +2,14 @@
 
 import torch
 
-from ..._extension import _C, threads, why_not
+from ..._extension import _C, on_cuda, threads, why_not
 
 __all__ = ["backward", "draw_scratch", "forward", "sum_scratch", "why_not"]
 
 
 def draw_scratch(positions, faces, H, W):
     """What the CUDA kernels need beside the outputs: depth keys, and a list of the large triangles."""
-    if not positions.is_cuda:
+    if not on_cuda(positions):
         return None, None
     B = positions.shape[0]
     keys = torch.empty(B, H, W, dtype=torch.int64, device=positions.device)
@@ -18,7 +18,7 @@ def draw_scratch(positions, faces, H, W):
 
 def sum_scratch(positions, faces, face_index, count):
     """What the CUDA kernels need for gradients: the lowest pixel of each face, and `count` sums kept there."""
-    if not positions.is_cuda:
+    if not on_cuda(positions):
         return ()
     B, H, W = face_index.shape
     return faces.new_empty(B, faces.shape[0]), positions.new_empty(B, count, H, W)

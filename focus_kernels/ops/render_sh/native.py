@@ -2,7 +2,7 @@
 
 import torch
 
-from ..._extension import _C, threads, why_not
+from ..._extension import _C, on_cuda, threads, why_not
 from ..rasterize.native import draw_scratch, sum_scratch
 
 __all__ = ["backward", "forward", "why_not"]
@@ -37,7 +37,7 @@ def forward(
     depth = vertices.new_empty(B, H, W)
     positions = torch.empty_like(vertices)
     outs = (image, mask, face_index, barycentrics, depth, positions)
-    colors = vertices.new_empty(B, V, 4) if vertices.is_cuda else None
+    colors = vertices.new_empty(B, V, 4) if on_cuda(vertices) else None
     scratch = (colors, *draw_scratch(vertices, faces, H, W))
     scene = (vertices, albedo, sh_coeffs, faces, offsets, corners, K, R, t)
     options = (coverage, cull, perspective, highest, orthographic, focus)
@@ -68,7 +68,7 @@ def backward(
     B, V, _ = vertices.shape
     outs = tuple(torch.empty_like(x) for x in (vertices, albedo, sh_coeffs, K, R, t))
     colors = sums = partial = None
-    if vertices.is_cuda:
+    if on_cuda(vertices):
         colors, sums = vertices.new_empty(B, V, 4), vertices.new_empty(B, V, 4)
         partial = vertices.new_empty(B, -(-V // _PART), _SUMS)
     scratch = sum_scratch(positions, faces, face_index, 18)

@@ -2,7 +2,7 @@
 
 import torch
 
-from ..._extension import _C, threads, why_not
+from ..._extension import _C, on_cuda, threads, why_not
 
 __all__ = ["backward", "forward", "why_not"]
 
@@ -18,6 +18,6 @@ def forward(normals, albedo, sh_coeffs, focus):
 def backward(grad, normals, albedo, sh_coeffs, focus):
     grads = torch.empty_like(normals), torch.empty_like(albedo), torch.empty_like(sh_coeffs)
     B, V, _ = normals.shape
-    partial = normals.new_empty(B, -(-V // _PART), 27) if normals.is_cuda else None
+    partial = normals.new_empty(B, -(-V // _PART), 27) if on_cuda(normals) else None
     _C.shade_sh_grad(grad, normals, albedo, sh_coeffs, *grads, partial, focus, threads())
     return grads

@@ -2,7 +2,7 @@
 
 import torch
 
-from ..._extension import _C, threads, why_not
+from ..._extension import _C, on_cuda, threads, why_not
 
 __all__ = ["backward", "forward", "why_not"]
 
@@ -15,6 +15,6 @@ def forward(vertices, faces, offsets, corners, normalize):
 
 def backward(grad, vertices, faces, offsets, corners, normalize):
     grad_vertices = torch.empty_like(vertices)
-    sums = vertices.new_empty(*vertices.shape[:2], 4) if vertices.is_cuda else None
+    sums = vertices.new_empty(*vertices.shape[:2], 4) if on_cuda(vertices) else None
     _C.vertex_normals_grad(grad, vertices, faces, offsets, corners, grad_vertices, sums, normalize, threads())
     return grad_vertices
