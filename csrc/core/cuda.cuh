@@ -31,6 +31,7 @@ struct DeviceGuard {
 
 constexpr int kThreads = 256;  // of every block
 constexpr int kWarps = kThreads / 32;
+constexpr int kAnyBlocks = 0;  // in __launch_bounds__: the compiler chooses, and may spill to fit in one block more
 constexpr unsigned kAllLanes = 0xFFFFFFFFu;
 
 // Blocks for n items in x and B images in y. Kernels loop over the images past 65535 themselves.

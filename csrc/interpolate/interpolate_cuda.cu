@@ -129,7 +129,8 @@ __global__ void __launch_bounds__(kThreads, sizeof(T) == 4 ? 4 : 2) gather_small
 
 // A block per vertex, for images much larger than their meshes.
 template <class T>
-__global__ void __launch_bounds__(kThreads) gather_large_kernel(InterpolateGradParams<T> p) {
+__global__ void __launch_bounds__(kThreads, sizeof(T) == 4 ? kAnyBlocks : 5)
+    gather_large_kernel(InterpolateGradParams<T> p) {
   FOCUS_SHARED(T, rows, [kWarps][kChannels]);
   FOCUS_SHARED(T, total, [kChannels]);
   const int64_t v = blockIdx.x;

@@ -108,7 +108,8 @@ __device__ __forceinline__ void draw_sample(const RasterizeParams<T>& p, const T
 }
 
 template <class Pass>
-__global__ void __launch_bounds__(kThreads) draw_kernel(RasterizeParams<typename Pass::T> p) {
+__global__ void __launch_bounds__(kThreads, sizeof(typename Pass::T) == 4 ? kAnyBlocks : 3)
+    draw_kernel(RasterizeParams<typename Pass::T> p) {
   using T = typename Pass::T;
   const int64_t f = thread();
   if (f >= p.F) return;
@@ -133,7 +134,8 @@ __global__ void __launch_bounds__(kThreads) draw_kernel(RasterizeParams<typename
 
 // The listed triangles, a block each. The length of the list is read here, so the host need not know it.
 template <class Pass>
-__global__ void __launch_bounds__(kThreads) draw_spilled_kernel(RasterizeParams<typename Pass::T> p) {
+__global__ void __launch_bounds__(kThreads, sizeof(typename Pass::T) == 4 ? kAnyBlocks : 2)
+    draw_spilled_kernel(RasterizeParams<typename Pass::T> p) {
   using T = typename Pass::T;
   const int64_t count = p.spill[0];
   for (int64_t i = blockIdx.x; i < count; i += gridDim.x) {

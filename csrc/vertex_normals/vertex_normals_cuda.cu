@@ -20,7 +20,8 @@ __global__ void __launch_bounds__(kThreads) normals_kernel(VertexNormalsParams<T
 
 // Gradient of the normals -> gradient of the sums.
 template <class T>
-__global__ void __launch_bounds__(kThreads) normal_sums_grad_kernel(VertexNormalsGradParams<T> p) {
+__global__ void __launch_bounds__(kThreads, sizeof(T) == 4 ? kAnyBlocks : 4)
+    normal_sums_grad_kernel(VertexNormalsGradParams<T> p) {
   const int64_t v = thread();
   if (v >= p.V) return;
   for (int64_t b = blockIdx.y; b < p.B; b += gridDim.y) {
