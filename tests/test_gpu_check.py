@@ -79,7 +79,7 @@ time.sleep(60)
     assert statuses == ["timed out", "failed", "not run", "failed", "passed"]
     assert entries["bad"]["problems"] == ["exit code 3\nthe reason"]
     assert "FileNotFoundError" in entries["broken"]["problems"][0]
-    assert entries["hanging"]["problems"][0].startswith("stopped after 4 s\nbegun\n")
+    assert entries["hanging"]["problems"][0].splitlines()[:2] == ["stopped after 4 s", "begun"]
     assert gone(int(child.read_text()))  # what it started is ended as well
     log, page = ((tmp_path / "out" / name).read_text() for name in ("log.txt", "summary.md"))
     assert "the reason" in log and "fine" in log and "===== good: " in log
@@ -221,6 +221,30 @@ def test_benchmarks_are_judged_and_shown(tmp_path):
     failed = FIGURES | {"failed": [{"name": "op", "error": "wrong"}], "races": []}
     (tmp_path / "bench.json").write_text(json.dumps(failed))
     assert steps.benchmarks_done(places, 1, "").problems == ["op\nwrong", "nothing was timed"]
+
+
+NCU = """==PROF== Connected to process 1
+"ID","Process ID","Kernel Name","CC","dram__bytes_read.sum","dram__bytes_write.sum","gpu__time_duration.sum"
+"","","","","byte","byte","ns"
+"0","1","void focus::<unnamed>::draw_kernel<focus::<unnamed>::Nearest<float>>(P)","9.0","2,000,000","1000000","3,000"
+"1","1","void at::native::something(float, int)","9.0","0","0","1,000"
+==PROF== Disconnected
+"""
+
+
+def test_profile_is_read_and_shown():
+    outcome = steps.profile_read(PLACES, 0, NCU)
+    assert not outcome.problems and outcome.counts == {"kernels": 2}
+    page = summary.render(MADE_UP | {"steps": []} | outcome.data)
+    assert "| draw_kernel | 3.0 | 2.0 | 1.0 | 1000 |" in page and "| all | 4.0 | 2.0 | 1.0 | 750 |" in page
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "bad"), [(0, "", False), (1, "==ERROR== ERR_NVGPUCTRPERM", False), (1, "", True)]
+)
+def test_profile_may_be_kept_from_us(code, said, bad):
+    outcome = steps.profile_read(PLACES, code, said)
+    assert bool(outcome.problems) == bad and outcome.notes
 
 
 def test_the_steps_ask_for_tests_of_the_gpu():

@@ -23,6 +23,7 @@ def main() -> int:
     # What the steps import: this checkout, what its tests share, and whatever the caller has added.
     paths = [str(ROOT), str(ROOT / "tests"), *filter(None, [os.environ.get("PYTHONPATH")])]
     os.environ["PYTHONPATH"] = os.pathsep.join(paths)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores it, and so would the steps
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the step that runs is ended as well
     machine = probe()
     if machine.get("why"):

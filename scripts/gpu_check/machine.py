@@ -72,12 +72,16 @@ def nvcc() -> str | None:
 
 
 def sanitizer() -> str | None:
-    """On PATH, else beside nvcc."""
+    return beside_nvcc("compute-sanitizer")
+
+
+def beside_nvcc(name: str) -> str | None:
+    """On PATH, else in the toolkit that nvcc is of."""
     compiler = nvcc()
     folders = [Path(os.path.realpath(compiler)).parent] if compiler else []
+    folders += [Path("/usr/local/cuda/bin")]
     folders += [folder.parent / "compute-sanitizer" for folder in folders]
-    folders += [Path("/usr/local/cuda/bin"), Path("/usr/local/cuda/compute-sanitizer")]
-    return first_of("compute-sanitizer", folders)
+    return first_of(name, folders)
 
 
 def first_of(name: str, folders: list[Path]) -> str | None:

@@ -1,11 +1,13 @@
 """What is done on a GPU, in order, and in how many seconds: together they stay below nine minutes."""
 
+import csv
 import json
 import re
 import sys
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from collections.abc import Callable
+from itertools import dropwhile
 
 from . import machine
 from .runner import HEAD, Outcome, Places, Step, tail
@@ -20,6 +22,7 @@ PER_DEVICE = tuple(
     )
 )
 SHOWN = 10  # failures told in full
+METRICS = ("gpu__time_duration.sum", "dram__bytes_read.sum", "dram__bytes_write.sum")
 CLEAN = re.compile(r"SUMMARY: 0 (?:errors|hazards displayed)\b")
 FINISHED = re.compile(r"^all \d+ calls agree with the CPU$", re.MULTILINE)
 
@@ -124,15 +127,39 @@ def benchmarks_done(places: Places, code: int, said: str) -> Outcome:
     return Outcome(_first(problems), counts, notes, {"benchmarks": figures})
 
 
+def profiler(places: Places) -> list[str]:
+    """ncu where there is one: it reads how much memory each kernel really moves."""
+    options = ["--csv", "--page", "raw", "--print-units", "base", "--profile-from-start", "off"]
+    options += ["--clock-control", "none", "--metrics", ",".join(METRICS)]
+    program = machine.beside_nvcc("ncu")
+    return [*([program, *options] if program else []), *python("-m", "bench.once")]
+
+
+def profile_read(places: Places, code: int, said: str) -> Outcome:
+    """For information: a GPU may keep its counters from us."""
+    lines = dropwhile(lambda line: not line.startswith('"ID"'), said.splitlines())
+    rows = [row for row in csv.DictReader(lines) if (row.get("ID") or "").isdigit()]
+    kernels = []
+    for row in rows:
+        name = re.search(r"\w+_kernel\b", row["Kernel Name"])
+        us, read, written = (float((row.get(metric) or "0").replace(",", "")) for metric in METRICS)
+        figures = {"us": us / 1e3, "MB_read": read / 1e6, "MB_written": written / 1e6}
+        kernels.append({"kernel": name[0] if name else row["Kernel Name"][:60]} | figures)
+    if not kernels:
+        problems = [f"exit code {code}\n{tail(said)}"] if code and "ERR_NVGPUCTRPERM" not in said else []
+        return Outcome(problems, {}, ["no counters: ncu is missing, or may not read them"])
+    return Outcome([], {"kernels": len(kernels)}, [], {"kernels": kernels})
+
+
 # Each tensor is an allocation of its own there, so that memcheck sees where it ends.
 ALONE = {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
 OURS = ("--kernel-name", "kns=focus")  # racecheck and synccheck of torch's kernels are not our concern
 
 #     name, seconds, log, command, judge
 STEPS = [
-    Step("build", 100, "build.log", lambda places: python("-m", "gpu_check.build")),
+    Step("build", 95, "build.log", lambda places: python("-m", "gpu_check.build")),
     Step("on the GPU", 60, "tests.log", pytest("gpu", *ON_GPU), tests_passed("gpu"), "build"),
-    Step("contract", 65, "tests.log", pytest("contract", "tests/test_contract.py"), tests_passed("contract"), "build"),
+    Step("contract", 60, "tests.log", pytest("contract", "tests/test_contract.py"), tests_passed("contract"), "build"),
     Step("each op", 60, "tests.log", pytest("ops", *PER_DEVICE), tests_passed("ops"), "build"),
     Step("memcheck", 50, "sanitizers.log", sanitizer("memcheck"), sanitizer_clean, "build", ALONE),
     Step("racecheck", 40, "sanitizers.log", sanitizer("racecheck", *OURS), sanitizer_clean, "build", ALONE),
@@ -144,12 +171,13 @@ STEPS = [
         benchmarks_done,
         "build",
     ),
+    Step("profile", 15, "profile.log", profiler, profile_read, "build"),
     Step("synccheck", 20, "sanitizers.log", sanitizer("synccheck", *OURS), sanitizer_clean, "build", ALONE),
     # It has to see torch's kernels write what ours read.
     Step("initcheck", 20, "sanitizers.log", sanitizer("initcheck"), sanitizer_clean, "build", ALONE),
     Step(
         "past 2^31",
-        15,
+        10,
         "tests.log",
         pytest("sizes", "-m", "slow", "tests/test_sizes.py"),
         tests_passed("sizes"),

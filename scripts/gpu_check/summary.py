@@ -14,6 +14,9 @@ def render(results: dict) -> str:
             lines += [f"**{step['name']}** ({step['log']})", "", "```", *problem.splitlines()[:HEAD], "```", ""]
     if "benchmarks" in results:
         lines += _benchmarks(results["benchmarks"])
+    if "kernels" in results:
+        lines += ["## render_sh, forward and backward, 53k, batch 32, by ncu (each kernel from cold caches)", ""]
+        lines += table(["kernel", "us", "MB read", "MB written", "GB/s"], _kernels(results["kernels"]))
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -50,6 +53,13 @@ def _steps(steps: list[dict]) -> list[str]:
         limit = "" if step["limit"] is None else f"{step['limit']:.0f}"
         rows.append([step["name"], step["status"], seconds, limit, "; ".join(filter(None, [counts, *step["notes"]]))])
     return table(["step", "status", "seconds", "of", ""], rows)
+
+
+def _kernels(kernels: list[dict]) -> list[list[str]]:
+    rows = [(k["kernel"], k["us"], k["MB_read"], k["MB_written"]) for k in kernels]
+    rows.append(("all", *(sum(row[k] for row in rows) for k in (1, 2, 3))))
+    speed = lambda us, read, written: f"{1e3 * (read + written) / us:.0f}" if us else "-"
+    return [[name, *(f"{x:.1f}" for x in numbers), speed(*numbers)] for name, *numbers in rows]
 
 
 def _benchmarks(figures: dict) -> list[str]:
