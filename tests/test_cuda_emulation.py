@@ -67,11 +67,11 @@ SOUND = {
     "atomics": "int 1000\nint 999\nint -999\nint 1048575\nint -1048576\nint 8\nwon 1\nwide 1000\nleast 0\nreal 500\n",
 }
 LOGGED = {
-    "pixel_race": r"splat_kernel<false>: race in global memory: thread .* writes \(planted.cu:\d+\), thread .* writes",
+    "pixel_race": r"splat_kernel[^:]*: race in global memory: thread .* writes \(planted.cu:\d+\), thread .* writes",
     "block_race": r"shift_kernel: race in global memory: thread .* of block .* reads|writes .* with no barrier between",
-    "missing_barrier": r"neighbour_kernel<false>: .*race in shared memory: thread .* the same bytes, with no barrier",
-    "missing_warp_barrier": r"warp_neighbour_kernel<false>: .*race in shared memory: ",
-    "uninitialised": r"uninitialised_kernel<false>: thread \(5, 0, 0\) of block .* reads \(planted.cu:\d+\) shared "
+    "missing_barrier": r"neighbour_kernel[^:]*: .*race in shared memory: thread .* the same bytes, with no barrier",
+    "missing_warp_barrier": r"warp_neighbour_kernel[^:]*: .*race in shared memory: ",
+    "uninitialised": r"uninitialised_kernel[^:]*: thread \(5, 0, 0\) of block .* reads \(planted.cu:\d+\) shared "
     "memory that no thread has written",
 }
 SANITIZED = {
