@@ -249,7 +249,7 @@ def test_profile_may_be_kept_from_us(code, said, bad):
 
 def test_the_steps_ask_for_tests_of_the_gpu():
     """Where torch says that there is a GPU, each file has tests for it under the names that are asked for."""
-    files = [*steps.ON_GPU, "tests/test_contract.py", *steps.PER_DEVICE, "tests/test_sizes.py"]
+    files = [*steps.ON_GPU, "tests/test_contract.py", *steps.PER_DEVICE, *steps.FUZZ, "tests/test_sizes.py"]
     asked = next(one for one in steps.STEPS if one.name == "contract").command(PLACES)
     options = [x for x in asked[3:] if not x.startswith(("tests/", "--junit"))]
     code = (
@@ -266,7 +266,7 @@ def test_the_steps_ask_for_tests_of_the_gpu():
 
 
 def test_every_file_with_tests_per_device_is_asked_for():
-    known = {*steps.ON_GPU, "tests/test_contract.py", *steps.PER_DEVICE, "tests/test_sizes.py"}
+    known = {*steps.ON_GPU, "tests/test_contract.py", *steps.PER_DEVICE, *steps.FUZZ, "tests/test_sizes.py"}
     known.add("tests/test_triton_interpreter.py")  # which runs where Triton's kernels are interpreted, and nowhere else
     for path in sorted((ROOT / "tests").glob("test_*.py")):
         functions = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef)]

@@ -7,10 +7,11 @@ import sys
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from collections.abc import Callable
+from importlib.util import find_spec
 from itertools import dropwhile
 
 from . import machine
-from .runner import HEAD, Outcome, Places, Step, tail
+from .runner import HEAD, ROOT, Outcome, Places, Step, tail
 
 ON_GPU = ("tests/test_cuda.py", "tests/test_cuda_agreement.py")
 # Whose fixtures run each op on each device.
@@ -21,6 +22,7 @@ PER_DEVICE = tuple(
         *("render_sh", "shade_sh", "vertex_normals"),
     )
 )
+FUZZ = tuple(sorted(f"tests/{path.name}" for path in (ROOT / "tests").glob("test_fuzz_*.py")))
 SHOWN = 10  # failures told in full
 METRICS = ("gpu__time_duration.sum", "dram__bytes_read.sum", "dram__bytes_write.sum")
 CLEAN = re.compile(r"SUMMARY: 0 (?:errors|hazards displayed)\b")
@@ -157,11 +159,11 @@ OURS = ("--kernel-name", "kns=focus")  # racecheck and synccheck of torch's kern
 
 #     name, seconds, log, command, judge
 STEPS = [
-    Step("build", 95, "build.log", lambda places: python("-m", "gpu_check.build")),
+    Step("build", 100, "build.log", lambda places: python("-m", "gpu_check.build")),
     Step("on the GPU", 60, "tests.log", pytest("gpu", *ON_GPU), tests_passed("gpu"), "build"),
-    Step("contract", 60, "tests.log", pytest("contract", "tests/test_contract.py"), tests_passed("contract"), "build"),
-    Step("each op", 60, "tests.log", pytest("ops", *PER_DEVICE), tests_passed("ops"), "build"),
-    Step("memcheck", 50, "sanitizers.log", sanitizer("memcheck"), sanitizer_clean, "build", ALONE),
+    Step("contract", 55, "tests.log", pytest("contract", "tests/test_contract.py"), tests_passed("contract"), "build"),
+    Step("each op", 55, "tests.log", pytest("ops", *PER_DEVICE), tests_passed("ops"), "build"),
+    Step("memcheck", 45, "sanitizers.log", sanitizer("memcheck"), sanitizer_clean, "build", ALONE),
     Step("racecheck", 40, "sanitizers.log", sanitizer("racecheck", *OURS), sanitizer_clean, "build", ALONE),
     Step(
         "benchmarks",
@@ -184,4 +186,6 @@ STEPS = [
         "build",
     ),
 ]
+if FUZZ and find_spec("hypothesis"):
+    STEPS.append(Step("fuzz", 10, "tests.log", pytest("fuzz", *FUZZ), tests_passed("fuzz"), "build"))
 PROBE_SECONDS = 20  # to look at the machine, before the first step; what is left of it goes to the steps
