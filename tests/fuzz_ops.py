@@ -1,0 +1,195 @@
+"""One entry per op: inputs made from a recipe of a mesh, and the call. What holds for every op is fuzzed over it.
+
+A new op needs one function here, and its name in OPS.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from fuzzing import WILD, Listed, Seeded, dtypes, made, options
+from hypothesis import strategies as st
+from meshes import generator
+from torch import Tensor
+
+import focus_kernels as fk
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What an op is called with: a mesh, the options of drawing, and a seed for all the rest."""
+
+    mesh: Listed | Seeded
+    rule: dict
+    dtype: torch.dtype
+    seed: int = 0
+    orthographic: bool = False
+    focus: bool = False
+    spoilt: bool = False  # some of the numbers beside the mesh are wild, too
+
+
+@dataclass(frozen=True)
+class Call:
+    """`call(**inputs)` gives tensors. `inputs` are batch first, leaves where they are differentiable."""
+
+    op: str
+    inputs: dict[str, Tensor]
+    call: Callable[..., tuple[Tensor, ...]]
+    constant: tuple[str, ...] = field(default=())
+
+    def leaves(self, inputs: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
+        """The inputs (or others in their place) as leaves."""
+        fresh = {}
+        for name, value in (self.inputs if inputs is None else inputs).items():
+            differentiable = value.is_floating_point() and name not in self.constant
+            fresh[name] = value.detach().requires_grad_() if differentiable else value
+        return fresh
+
+    def results(self, inputs: dict[str, Tensor] | None = None, seed: int = 0, cotangents=None) -> dict[str, Tensor]:
+        """Outputs and gradients by name, every NaN the same NaN."""
+        leaves = self.leaves(inputs)
+        outputs = self.call(**leaves)
+        smooth = [out for out in outputs if out.requires_grad]
+        names = [name for name, value in leaves.items() if value.requires_grad]
+        grads = draw_like(smooth, seed) if cotangents is None else cotangents
+        grads = torch.autograd.grad(smooth, [leaves[name] for name in names], grads, allow_unused=True)
+        found = {f"output {k}": out.detach() for k, out in enumerate(outputs)}
+        found |= {f"grad_{name}": grad for name, grad in zip(names, grads, strict=True) if grad is not None}
+        return {
+            name: torch.where(value.isnan(), torch.nan, value) if value.is_floating_point() else value
+            for name, value in found.items()
+        }
+
+
+def draw_like(outputs, seed: int) -> list[Tensor]:
+    """Cotangents of order one, drawn image by image so that a split batch gets the same ones."""
+    drawn = []
+    for out in outputs:
+        draw = lambda b, shape: torch.randn(shape, generator=generator(seed + b), dtype=torch.float64)
+        images = [draw(b, out.shape[1:]) for b in range(len(out))]
+        drawn.append(torch.stack(images).to(out) if images else torch.zeros_like(out))
+    return drawn
+
+
+class _Numbers:
+    def __init__(self, scene: Scene, device: str):
+        self.g, self.scene, self.device = generator(scene.seed), scene, device
+
+    def normal(self, *shape: int) -> Tensor:
+        return torch.randn(*shape, generator=self.g, dtype=torch.float64)
+
+    def cast(self, value: Tensor, spoil: bool = True) -> Tensor:
+        """In the dtype of the scene; where it is spoilt, one number in a hundred is wild."""
+        if spoil and self.scene.spoilt and value.numel():
+            wild = torch.tensor(WILD, dtype=torch.float64)
+            some = torch.rand(value.shape, generator=self.g) < 0.01
+            value = torch.where(some, wild[torch.randint(len(wild), value.shape, generator=self.g)], value)
+        return value.to(self.device, self.scene.dtype)
+
+
+def _vertex_normals(scene: Scene, device: str) -> Call:
+    positions, net = made(scene.mesh, scene.dtype, device)
+    call = lambda vertices: (fk.vertex_normals(vertices, net, normalize=not scene.focus),)
+    return Call("vertex_normals", {"vertices": positions}, call)
+
+
+def _shade_sh(scene: Scene, device: str) -> Call:
+    n = _Numbers(scene, device)
+    positions = scene.mesh.positions(torch.float64)
+    B, V, _ = positions.shape
+    normals = torch.nn.functional.normalize(n.normal(B, V, 3), dim=-1) * (0.5 + 0.5 * (n.normal(B, V, 1) > 0))
+    inputs = {"normals": normals, "albedo": n.normal(B, V, 3), "sh_coeffs": n.normal(B, 3, 9)}
+    call = lambda **inputs: (fk.shade_sh(**inputs, convention="focus" if scene.focus else "unit"),)
+    return Call("shade_sh", {name: n.cast(value) for name, value in inputs.items()}, call)
+
+
+def _rasterize(scene: Scene, device: str) -> Call:
+    positions, net = made(scene.mesh, scene.dtype, device)
+    call = lambda positions: tuple(fk.rasterize(positions, net, scene.mesh.size, **scene.rule))
+    return Call("rasterize", {"positions": positions}, call)
+
+
+def _interpolate(scene: Scene, device: str) -> Call:
+    n = _Numbers(scene, device)
+    positions, net = made(scene.mesh, scene.dtype, device)
+    B, V, _ = positions.shape
+    channels = (0, 1, 2, 3, 4, 5, 8, 16, 33)[scene.seed % 9]
+    # Ids in no order, some of another mesh.
+    index = torch.randint(-2, net.num_faces + 2, (B, *scene.mesh.size), generator=n.g).int().to(device)
+    inputs = {"attributes": n.cast(n.normal(B, V, channels)), "barycentrics": n.cast(n.normal(*index.shape, 3))}
+
+    def call(attributes, barycentrics, face_index):
+        return (fk.interpolate(attributes, fk.Raster(face_index, barycentrics, None), net),)
+
+    return Call("interpolate", {**inputs, "face_index": index}, call)
+
+
+def camera(scene: Scene, n: _Numbers, batch: int) -> tuple[Tensor, Tensor, Tensor]:
+    """K, R, t: simple enough to keep grids on grids where the seed is even, any where it is odd."""
+    K, R = torch.eye(3, dtype=torch.float64).repeat(batch, 1, 1), torch.eye(3, dtype=torch.float64).repeat(batch, 1, 1)
+    t = torch.zeros(batch, 3, dtype=torch.float64)
+    if scene.seed % 2:
+        K[:, :2] += 0.1 * n.normal(batch, 2, 3)
+        R = torch.linalg.qr(n.normal(batch, 3, 3))[0]
+        t = n.normal(batch, 3)
+    return K, R, t
+
+
+def unprojected(positions: Tensor, K: Tensor, R: Tensor, t: Tensor, orthographic: bool) -> Tensor:
+    """The vertices whose projections are `positions`."""
+    depth = positions[..., 2:]
+    plane = positions[..., :2] - (K[:, None, :2, 2] if orthographic else 0)
+    if not orthographic:
+        plane = (plane - K[:, None, :2, 2]) * depth
+    xy = (torch.linalg.inv(K[:, :2, :2])[:, None] @ plane[..., None])[..., 0]
+    seen = torch.cat([xy, depth], -1) - t[:, None]
+    return (R.transpose(1, 2)[:, None] @ seen[..., None])[..., 0]
+
+
+def _render_sh(scene: Scene, device: str) -> Call:
+    n = _Numbers(scene, device)
+    positions = scene.mesh.positions(torch.float64)
+    net = fk.Topology(scene.mesh.faces(), positions.shape[1]).to(device)
+    B, V, _ = positions.shape
+    K, R, t = camera(scene, n, B)
+    vertices = unprojected(positions, K, R, t, scene.orthographic)
+    colors = {"albedo": 0.5 + 0.2 * n.normal(B, V, 3), "sh_coeffs": n.normal(B, 3, 9)}
+    inputs = {"vertices": n.cast(vertices, spoil=False), **{name: n.cast(value) for name, value in colors.items()}}
+    inputs |= {name: n.cast(value, spoil=False) for name, value in (("K", K), ("R", R), ("t", t))}
+    inputs["background"] = n.cast(n.normal(B, 3, *scene.mesh.size))
+
+    def call(vertices, albedo, sh_coeffs, K, R, t, background):
+        shot = fk.Camera(K, R, t, orthographic=scene.orthographic)
+        normals = "focus" if scene.focus else "unit"
+        render = fk.render_sh(
+            vertices,
+            albedo,
+            sh_coeffs,
+            net,
+            shot,
+            scene.mesh.size,
+            background=background,
+            normals=normals,
+            **scene.rule,
+        )
+        return render.image, render.mask, *render.raster, render.positions
+
+    return Call("render_sh", inputs, call)
+
+
+OPS: dict[str, Callable[[Scene, str], Call]] = {
+    "vertex_normals": _vertex_normals,
+    "shade_sh": _shade_sh,
+    "rasterize": _rasterize,
+    "interpolate": _interpolate,
+    "render_sh": _render_sh,
+}
+
+
+def scenes(mesh: st.SearchStrategy, spoilt: bool = True) -> st.SearchStrategy:
+    flags = {
+        "orthographic": st.booleans(),
+        "focus": st.booleans(),
+        "spoilt": st.booleans() if spoilt else st.just(False),
+    }
+    return st.builds(Scene, mesh, options, dtypes, seed=st.integers(0, 99), **flags)
