@@ -139,7 +139,7 @@ inline V3<V> position_grads(const GradStage<typename V::T>& g, int64_t v, Column
   add_column(sums, 42, v, grad_c.x);
   add_column(sums, 43, v, grad_c.y);
   add_column(sums, 44, v, grad_c.z);
-  return rotate_back_lanes(s.R, grad_c);
+  return keep(rotate_back_lanes(s.R, grad_c), some);
 }
 
 // Colour -> albedo, light, rotation and the sum of face normals, whose gradient takes the place of the sum.
@@ -149,7 +149,8 @@ inline void color_grads(const GradStage<typename V::T>& g, int64_t v, Columns<ty
   const VertexStage<T>& s = g.vertices;
   const V zero = V::set(0);
   V3<V> grad = load_rows4<V>(g.corner + 8 * v, 2);
-  if (nonzero(grad).bits() == 0) {
+  const typename V::Mask some = nonzero(grad);  // the others get exactly zero, whatever their albedo is
+  if (some.bits() == 0) {
     store3(zero, zero, zero, g.grad_albedo + 3 * v);
     V::to_rows(zero, zero, zero, zero, s.sums + 4 * v);
     return;
@@ -163,6 +164,7 @@ inline void color_grads(const GradStage<typename V::T>& g, int64_t v, Columns<ty
   }
   V y[9], grad_y[9];
   basis_lanes(m, y);
+  for (V& sum : grad_y) sum = zero;
   V light[3];
   const V own[3] = {grad.x, grad.y, grad.z}, base[3] = {albedo.x, albedo.y, albedo.z};
   for (int c = 0; c < 3; ++c) {
@@ -170,11 +172,11 @@ inline void color_grads(const GradStage<typename V::T>& g, int64_t v, Columns<ty
     light[c] = own[c] * light_lanes(s.sh + 9 * c, y);
     for (int k = 0; k < 9; ++k) {
       V part = grad_light * V::set(s.sh[9 * c + k]);
-      grad_y[k] = c == 0 ? part : grad_y[k] + part;
-      add_column(sums, 9 * c + k, v, grad_light * y[k]);
+      grad_y[k] = grad_y[k] + part;
+      add_column(sums, 9 * c + k, v, (grad_light * y[k]).keep(some));
     }
   }
-  store3(light[0], light[1], light[2], g.grad_albedo + 3 * v);
+  store3(light[0].keep(some), light[1].keep(some), light[2].keep(some), g.grad_albedo + 3 * v);
   const V sh1 = V::set(T(kSh1)), sh2 = V::set(T(kSh2)), sh22 = V::set(T(2 * kSh22));
   V3<V> grad_m{
       (sh2 * (m.y * grad_y[4] - m.z * grad_y[7]) - sh1 * grad_y[3]) + sh22 * (m.x * grad_y[8]),
@@ -190,11 +192,13 @@ inline void color_grads(const GradStage<typename V::T>& g, int64_t v, Columns<ty
     grad_turned = {f.q * grad_m.x + along * turned.x, f.q * grad_m.y + along * turned.y,
                    grad_m.z - (grad_s * turned.z / V::select(tilted, f.s, one)).keep(tilted)};
   }
+  grad_turned = keep(grad_turned, some);
   add_outer(sums, 33, v, grad_turned, normal.n);
   V3<V> grad_n = rotate_back_lanes(s.R, grad_turned);
   V inside = dot(normal.n, grad_n);
-  V3<V> grad_sum = keep((s.focus ? grad_n : grad_n - normal.n * inside) / normal.scale, normal.some);
-  V fourth = s.focus ? ((zero - inside) / normal.scale).keep(normal.some) : zero;
+  const typename V::Mask usable = normal.some & some;
+  V3<V> grad_sum = keep((s.focus ? grad_n : grad_n - normal.n * inside) / normal.scale, usable);
+  V fourth = s.focus ? ((zero - inside) / normal.scale).keep(usable) : zero;
   V::to_rows(grad_sum.x, grad_sum.y, grad_sum.z, fourth, s.sums + 4 * v);
 }
 
@@ -227,7 +231,7 @@ inline void face_grads(const VertexStage<typename V::T>& s, int64_t face, typena
   if (s.focus) {
     V length = length_lanes(n);
     typename V::Mask sized = V::set(0) < length;
-    grad = grad + keep(n * (fourth / V::select(sized, length, V::set(1))), sized);
+    grad = grad + keep(n * fourth / V::select(sized, length, V::set(1)), sized);  // fourth / length may overflow
   }
   V3<V> grad1 = cross(e2, grad), grad2 = cross(grad, e1);
   T rows[3][4 * V::width];
