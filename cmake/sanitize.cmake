@@ -25,14 +25,20 @@ function(focus_find_sanitizer)
       OUTPUT_VARIABLE path
       OUTPUT_STRIP_TRAILING_WHITESPACE)
     if(IS_ABSOLUTE "${path}")
+      # The sanitizer looks up __cxa_throw as it starts, which python alone does not bring.
+      execute_process(
+        COMMAND "${CMAKE_CXX_COMPILER}" -print-file-name=libstdc++.so.6
+        OUTPUT_VARIABLE standard
+        OUTPUT_STRIP_TRAILING_WHITESPACE)
       set(FOCUS_SANITIZE_RUNTIME
-          "${path}"
-          CACHE INTERNAL "Shared library of the sanitizer")
+          "${path}:${standard}"
+          CACHE INTERNAL "What to preload")
       return()
     endif()
   endforeach()
-  message(FATAL_ERROR "FOCUS_SANITIZE=${FOCUS_SANITIZE}: ${CMAKE_CXX_COMPILER} has no ${names_${FOCUS_SANITIZE}} "
-                      "(Debian, Ubuntu: g++ has them; with clang: libclang-rt-dev)")
+  list(JOIN names_${FOCUS_SANITIZE} " or " names)
+  message(FATAL_ERROR "FOCUS_SANITIZE=${FOCUS_SANITIZE}: ${CMAKE_CXX_COMPILER} has no ${names} "
+                      "(Debian, Ubuntu: g++ brings them; for clang: libclang-rt-dev)")
 endfunction()
 
 # Compiles and links with the sanitizer whatever links `target`, an interface library.
@@ -50,7 +56,12 @@ function(focus_sanitize target)
   if(CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
     list(APPEND flags -shared-libsan)
   endif()
+  string(TOUPPER ${FOCUS_SANITIZE} name)
+  target_compile_definitions(${target} INTERFACE FOCUS_SANITIZE_${name})
   # Enough to name the line; little optimisation, so that it is the right one.
   target_compile_options(${target} INTERFACE ${flags} -O1 -g1 -fno-omit-frame-pointer)
   target_link_options(${target} INTERFACE ${flags})
+  add_library(planted_cpu MODULE EXCLUDE_FROM_ALL tests/sanitizers/planted.cpp)
+  target_link_libraries(planted_cpu PRIVATE ${target})
+  set_target_properties(planted_cpu PROPERTIES PREFIX "" SUFFIX ".so")
 endfunction()

@@ -7,7 +7,28 @@
 
 #include "core/pages.h"
 
+#if defined(FOCUS_SANITIZE_ADDRESS)
+#include <sanitizer/asan_interface.h>
+
+#include <cstring>
+#endif
+
 namespace focus {
+
+#if defined(FOCUS_SANITIZE_ADDRESS)
+// The address sanitizer sees one block: close to it what no array was given, and put in numbers that no result
+// survives.
+constexpr size_t kRedZone = 64;
+inline void close_scratch(char* begin, char* end) { ASAN_POISON_MEMORY_REGION(begin, end - begin); }
+inline void open_scratch(char* begin, char* end) {
+  ASAN_UNPOISON_MEMORY_REGION(begin, end - begin);
+  std::memset(begin, 0x7F, end - begin);
+}
+#else
+constexpr size_t kRedZone = 0;
+inline void close_scratch(char*, char*) {}
+inline void open_scratch(char*, char*) {}
+#endif
 
 class Scratch {
  public:
@@ -23,6 +44,8 @@ class Scratch {
       s.size_ = rounded;
       expect_large_pages(s.data_, static_cast<int64_t>(rounded));
     }
+    open_scratch(s.data_, s.data_ + s.size_);
+    close_scratch(s.data_ + bytes, s.data_ + s.size_);
     return s.data_;
   }
 
@@ -39,7 +62,9 @@ class Carve {
   template <class T>
   T* take(int64_t count) {
     char* at = block_ == nullptr ? nullptr : block_ + used_;
-    used_ += (static_cast<size_t>(count) * sizeof(T) + 63) & ~size_t{63};
+    const size_t bytes = static_cast<size_t>(count) * sizeof(T);
+    used_ += ((bytes + 63) & ~size_t{63}) + kRedZone;
+    if (at != nullptr) close_scratch(at + bytes, block_ + used_);
     return reinterpret_cast<T*>(at);
   }
   size_t used() const { return used_; }
