@@ -16,6 +16,7 @@ from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from unittest.mock import patch
 
 import torch
 import triton
@@ -23,6 +24,8 @@ import triton_sample
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 from triton.runtime.jit import JITFunction
+
+from focus_kernels import _backends
 
 ROOT = Path(__file__).resolve().parents[1]
 DEVICES = itertools.count()
@@ -67,7 +70,7 @@ class _Absent:
 
 @contextlib.contextmanager
 def compiling(arch: int) -> Iterator[list[Launch]]:
-    """Launches compile for sm_<arch> and do not run; yields the list of them, each different one once."""
+    """Calls take the Triton backend, whose launches compile for sm_<arch> and do not run; yields the list of these."""
     run, launches = JITFunction.run, []
 
     def compile_only(self, *args, grid, warmup, **options):
@@ -78,22 +81,23 @@ def compiling(arch: int) -> Iterator[list[Launch]]:
             launches.append(Launch(self, options, compiled, log.getvalue()))
 
     knobs = triton.knobs
-    with tempfile.TemporaryDirectory() as folder, knobs.cache.scope(), knobs.nvidia.scope(), knobs.runtime.scope():
-        knobs.cache.dir = folder
+    with contextlib.ExitStack() as stack:
+        for scope in (knobs.cache.scope, knobs.nvidia.scope, knobs.runtime.scope):
+            stack.enter_context(scope())
+        stack.enter_context(patch.object(_backends, "FORCED", "triton"))
+        knobs.cache.dir = stack.enter_context(tempfile.TemporaryDirectory())
         knobs.nvidia.dump_ptxas_log = True
         knobs.runtime.interpret = True  # the kernels are made already; this has `why_not` take tensors of the CPU
+        stack.enter_context(patch.object(JITFunction, "run", compile_only))
+        stack.callback(driver.set_active, None)  # the next use finds the driver of this machine
         driver.set_active(_Absent(arch))
-        JITFunction.run = compile_only
-        try:
-            yield launches
-        finally:
-            JITFunction.run = run
-            driver.set_active(None)  # the next use finds the driver of this machine
+        yield launches
 
 
 def _sample() -> None:
     for dtype in (torch.float32, torch.bfloat16):
-        triton_sample.forward(torch.empty(12, 50176, dtype=dtype), torch.empty(50176, dtype=dtype), 0.5)
+        x = torch.empty(12, 50176, dtype=dtype)
+        _backends.choose("triton_sample", triton_sample.BACKENDS, x).forward(x, x[0], 0.5)
 
 
 # Room -> its calls, forward and backward, in every dtype. Each room with a triton.py must be here.
@@ -141,7 +145,10 @@ def resources(archs: tuple[int, ...], parse: Callable[[str], dict]) -> dict[str,
         for arch in archs:
             for launch in launches(room, arch):
                 (used,) = parse(launch.log).values()
-                shared = launch.compiled.metadata.shared
+                if shared := launch.compiled.metadata.shared:
+                    used["shared"] = shared
                 kernel = table.setdefault(room, {}).setdefault(str(launch), {})
-                kernel[f"sm_{arch}"] = used | ({"shared": shared} if shared else {})
+                # Launches that differ in what Triton knows of its arguments (multiples of 16) only: the most of each.
+                before = kernel.setdefault(f"sm_{arch}", {})
+                before |= {field: max(amount, before.get(field, 0)) for field, amount in used.items()}
     return table
