@@ -41,6 +41,10 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$" AND CMAKE_SIZEOF_VOID
   if(FOCUS_X86_SIMD)
     list(APPEND FOCUS_ISAS avx2 avx512)
     target_compile_definitions(focus_options INTERFACE FOCUS_X86_SIMD)
+    if(FOCUS_AVX512_EMULATION)
+      set(FOCUS_FLAGS_avx512 ${FOCUS_FLAGS_avx2} "SHELL:-include ${CMAKE_SOURCE_DIR}/tests/avx512_emulation/avx512.h")
+      target_compile_definitions(focus_options INTERFACE FOCUS_AVX512_EMULATION)
+    endif()
   endif()
 endif()
 

@@ -10,7 +10,9 @@ namespace focus {
 namespace {
 
 Isa best() {
-#ifdef FOCUS_X86_SIMD
+#if defined(FOCUS_AVX512_EMULATION)  // for tests, on a machine with AVX2
+  return Isa::avx512;
+#elif defined(FOCUS_X86_SIMD)
   __builtin_cpu_init();
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") &&
       __builtin_cpu_supports("avx512vl"))
