@@ -27,7 +27,7 @@ from builds import build  # noqa: E402  (tests/ is no package)
 
 OPS = ("vertex_normals", "shade_sh", "rasterize", "rasterize_rules", "interpolate", "render_sh")
 OTHERS = ("contract", "threads", "backends", "inputs", "topology", "camera", "compat_focus", "compat_pytorch3d")
-BATTERY = tuple(f"tests/test_{name}.py" for name in (*OPS, *OTHERS))
+BATTERY = (*(f"tests/test_{name}.py" for name in (*OPS, *OTHERS)), "tests/test_fuzz_*.py")
 THREADED = tuple(f"tests/test_{name}.py" for name in (*OPS, "contract", "threads", "backends"))
 NO_REFERENCE = "not ref-cpu"  # the definition in torch runs no kernel
 TIME_LIMIT = 1800  # seconds
@@ -39,7 +39,7 @@ class Variant:
     tests: tuple[str, ...]  # patterns of files
     cmake: dict[str, str] = field(default_factory=dict)  # none: the tests run on the installed extension
     arguments: tuple[str, ...] = ()  # of pytest
-    environment: dict[str, str] = field(default_factory=dict)
+    environment: dict[str, str] = field(default_factory=dict)  # where it is not set
     threads: int = 0  # of torch; 0: what torch takes
 
 
@@ -80,7 +80,11 @@ VARIANTS = {
     "triton": Variant(
         "the Triton kernels, interpreted and compiled ahead of time", ("tests/test_triton.py",), arguments=("-m", "")
     ),
-    "fuzz": Variant("hypothesis for minutes", ("tests/test_fuzz_*.py",), arguments=("-m", "")),
+    "fuzz": Variant(
+        "hypothesis for FOCUS_FUZZ_MINUTES (10), with new seeds",
+        ("tests/test_fuzz_*.py",),
+        environment={"FOCUS_FUZZ_MINUTES": "10"},
+    ),
 }
 
 
@@ -104,26 +108,30 @@ def sanitizer_environment(folder: Path) -> dict[str, str]:
 
 def check(name: str, variant: Variant, arguments: list[str]) -> str:
     """Build and test; the reason of a failure, or nothing."""
-    folder = ROOT / "build" / "check" / name
-    folder.mkdir(parents=True, exist_ok=True)
-    files = sorted(str(path.relative_to(ROOT)) for pattern in variant.tests for path in ROOT.glob(pattern))
+    files = [str(path.relative_to(ROOT)) for pattern in variant.tests for path in sorted(ROOT.glob(pattern))]
     if not files:
         return f"there is no {' '.join(variant.tests)}"
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1", **variant.environment}
+    folder = ROOT / "build" / "check" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    environment = {**variant.environment, **os.environ, "PYTHONUNBUFFERED": "1"}
     if variant.cmake:
         try:
             build(name, "_C", **variant.cmake)
         except (AssertionError, pytest.skip.Exception) as error:
             return f"it does not build: {error}"
         environment |= {"FOCUS_TEST_EXTENSION": str(folder / "_C.so"), **sanitizer_environment(folder)}
-    threads = f"import torch; torch.set_num_threads({variant.threads}); " if variant.threads else ""
-    start = f"{threads}import sys, pytest; sys.exit(pytest.main())"
+    start = ["import sys, pytest", "sys.exit(pytest.main())"]
+    if variant.threads:
+        start.insert(0, f"import torch; torch.set_num_threads({variant.threads})")
+    if variant.cmake.get("FOCUS_SANITIZE") == "thread":
+        # After a first report, which is one of torch that is suppressed, what is loaded has no names in other reports.
+        start.insert(0, f"import ctypes; ctypes.CDLL({str(folder / '_C.so')!r})")
     # Nothing captures stderr, where a sanitizer reports; -v writes the name of a test before it runs.
     options = ["-v", "-rs", "--capture=sys", "-p", "no:cacheprovider", "--durations=5", *variant.arguments]
     log = folder / "pytest.log"
     with log.open("w") as out:
         try:
-            command = [sys.executable, "-c", start, *options, *files, *arguments]
+            command = [sys.executable, "-c", "; ".join(start), *options, *files, *arguments]
             kwargs = {"stdout": out, "stderr": subprocess.STDOUT, "timeout": TIME_LIMIT}
             status = subprocess.run(command, cwd=ROOT, env=environment, check=False, **kwargs).returncode
         except subprocess.TimeoutExpired:

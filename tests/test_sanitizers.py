@@ -81,3 +81,17 @@ def test_suppressions_do_not_name_the_module():
     assert rules
     for rule in rules:
         assert rule not in str(ROOT / "build/check/tsan/_C.so") and "focus" not in rule and "*" not in rule
+
+
+def test_the_script_fails_where_there_is_nothing_to_run(monkeypatch, capsys):
+    monkeypatch.setattr(check, "VARIANTS", {"absent": check.Variant("of no use", ("tests/test_absent_*.py",))})
+    monkeypatch.setattr(sys, "argv", ["check.py"])
+    assert check.main() == 1
+    assert re.search(r"^absent +0 s  FAILED: there is no tests/test_absent_\*\.py$", capsys.readouterr().out, re.M)
+
+
+def test_the_script_knows_its_names(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["check.py", "asan", "nothing"])
+    with pytest.raises(SystemExit):
+        check.main()
+    assert "expected NAME to be one of emulation, " in capsys.readouterr().err
