@@ -29,6 +29,9 @@ OPS = ("vertex_normals", "shade_sh", "rasterize", "rasterize_rules", "interpolat
 OTHERS = ("contract", "threads", "backends", "inputs", "topology", "camera", "compat_focus", "compat_pytorch3d")
 BATTERY = (*(f"tests/test_{name}.py" for name in (*OPS, *OTHERS)), "tests/test_fuzz_*.py")
 THREADED = tuple(f"tests/test_{name}.py" for name in (*OPS, "contract", "threads", "backends"))
+VECTORS = tuple(
+    f"tests/test_{name}.py" for name in ("backends", "rasterize", "rasterize_rules", "render_sh", "contract")
+)
 NO_REFERENCE = "not ref-cpu"  # the definition in torch runs no kernel
 TIME_LIMIT = 1800  # seconds
 
@@ -63,6 +66,12 @@ VARIANTS = {
         {"FOCUS_CUDA": "OFF", "FOCUS_SANITIZE": "address"},
         ("-k", NO_REFERENCE),
         threads=4,
+    ),
+    "avx512": Variant(
+        "the AVX-512 kernels, their instructions in C++, under AddressSanitizer and UBSan",
+        (*VECTORS, "tests/test_fuzz_*.py"),
+        {"FOCUS_CUDA": "OFF", "FOCUS_AVX512_EMULATION": "ON", "FOCUS_SANITIZE": "address"},
+        ("-k", NO_REFERENCE),
     ),
     "tsan": Variant(
         "the CPU kernels on std::thread under ThreadSanitizer",
