@@ -68,8 +68,8 @@ def fuzz(examples: int, **strategies: st.SearchStrategy) -> Callable:
                 run(f"{SEED if MINUTES else 0} {body.__name__} {rounds}")
                 rounds += 1
             if MINUTES:
-                terminal = request.config.pluginmanager.get_plugin("terminalreporter")
-                terminal.write_line(f" {request.node.name}: {count} examples, FOCUS_FUZZ_SEED={SEED}")
+                with request.config.pluginmanager.get_plugin("capturemanager").global_and_fixture_disabled():
+                    print(f" {request.node.name}: {count} examples, FOCUS_FUZZ_SEED={SEED}")
 
         test.__name__, test.__doc__, test.fuzzed = body.__name__, body.__doc__, True
         test.__signature__ = inspect.Signature([*fixtures, request])
