@@ -36,7 +36,8 @@ class Launch:
         for name, (first, end, size) in self.tensors.items():
             if first <= address < end:
                 return f"element {(address - first) // size} of {name}"
-        name, (first, _, size) = min(self.tensors.items(), key=lambda item: abs(item[1][0] - address))
+        beside = lambda item: max(item[1][0] - address, address - item[1][1])  # how far from its nearer end
+        name, (first, _, size) = min(self.tensors.items(), key=beside)
         return f"element {(address - first) // size} of {name}, which is outside of it"
 
     def touch(self, kind: int, addresses: np.ndarray, size: int) -> None:
