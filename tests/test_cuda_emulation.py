@@ -58,6 +58,7 @@ SOUND = {
     "neighbour": "sum 499732",
     "warp_neighbour": "sum 499508",
     "initialised": "sum 1000",
+    "queue": "sum 256000",
     "within_shared": "sum 124716",
     "product": "sum 499500000",
     "dynamic": "sum 130284",

@@ -165,6 +165,17 @@ __global__ void atomics_kernel(int* image, int pixels, unsigned long long* wide,
   atomicAdd(real, 0.5f);
 }
 
+// An atomic on shared memory after a plain store.
+__global__ void queue_kernel(int* image, int pixels) {
+  FOCUS_SHARED(int, queued, [1]);
+  const int i = static_cast<int>(thread());
+  if (threadIdx.x == 0) queued[0] = 0;
+  __syncthreads();
+  atomicAdd(queued, 1);
+  __syncthreads();
+  if (i < pixels) image[i] = queued[0];
+}
+
 // ---- what `main` runs
 
 void print(const char* label, int64_t value) { std::printf("%s %lld\n", label, static_cast<long long>(value)); }
@@ -197,6 +208,7 @@ const std::map<std::string, std::function<void(Image&)>> kPlanted = {
     {"missing_warp_barrier", [](Image& image) { RUN(warp_neighbour_kernel<false>); }},
     {"initialised", [](Image& image) { RUN(uninitialised_kernel<true>); }},
     {"uninitialised", [](Image& image) { RUN(uninitialised_kernel<false>); }},
+    {"queue", [](Image& image) { RUN(queue_kernel); }},
     {"within_shared", [](Image& image) { RUN(beyond_shared_kernel, 0); }},
     {"beyond_shared", [](Image& image) { RUN(beyond_shared_kernel, 1); }},
     {"dynamic",
