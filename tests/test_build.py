@@ -208,7 +208,7 @@ def test_wheel_builds_without_torch_and_imports(tree, build_tools, tmp_path):
     assert result.returncode == 0, result.stdout + result.stderr
     (wheel,) = wheels.glob("*.whl")
     shutil.unpack_archive(wheel, tmp_path / "unpacked", "zip")
-    (binary,) = (tmp_path / "unpacked").glob("focus_kernels/_C.*")
+    (binary,) = (tmp_path / "unpacked").glob("focus_kernels/_C.*.so")
     code = (
         "import importlib.util as u, sys;"
         f"s = u.spec_from_file_location('_C', {str(binary)!r}); m = u.module_from_spec(s); s.loader.exec_module(m);"
