@@ -59,8 +59,7 @@ VARIANTS = {
         "the CUDA kernels on the CPU under AddressSanitizer and UBSan",
         BATTERY,
         {**EMULATION, "FOCUS_SANITIZE": "address"},
-        # gradcheck makes the calls of the other tests hundreds of times: nothing new for a sanitizer.
-        ("-k", f"{NO_REFERENCE} and not gradcheck"),
+        ("-k", NO_REFERENCE),
     ),
     "asan": Variant(
         "the CPU kernels under AddressSanitizer and UBSan",
