@@ -51,7 +51,7 @@ EMULATION = {"FOCUS_CUDA_EMULATION": "ON"}
 VARIANTS = {
     "emulation": Variant(
         "the CUDA kernels on the CPU, with a log that looks for races",
-        (*BATTERY, "tests/test_cuda_emulation.py"),
+        (*BATTERY, "tests/test_cuda_emulation.py", "tests/test_gpu_small.py"),
         EMULATION,
         ("-k", NO_REFERENCE),
     ),

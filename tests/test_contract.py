@@ -7,7 +7,7 @@ import pytest
 import torch
 from cases import CASES, KERNEL_CASES, Case
 from meshes import cast, generator
-from tolerances import assert_as_accurate, assert_rounding_only, assert_same_bits
+from tolerances import assert_accurate, assert_same_bits
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from focus_kernels import _backends, _extension
@@ -65,10 +65,7 @@ def test_matches_ref(case, kernel, dtype, monkeypatch):
     rows = [(f"output {i}", *row) for i, row in enumerate(zip(outputs, plain, exact, strict=True))]
     rows += [(f"grad_{name}", grads[name], plain_grads[name], exact_grads[name]) for name in grads]
     for what, got, near, true in rows:
-        if dtype == torch.float32:
-            assert_as_accurate(got.cpu(), near, true, what)
-        else:
-            assert_rounding_only(got.cpu(), true, near, what)
+        assert_accurate(got.cpu(), near, true, what)
 
 
 @kernel_case

@@ -9,7 +9,7 @@ from gpu_small import SMALL
 from meshes import cast, generator, soup, topology
 from test_contract import run
 from test_render_sh import MODES, NAMES, gradients, prepared, render
-from tolerances import assert_as_accurate, assert_rounding_only, assert_same_bits
+from tolerances import assert_accurate, assert_same_bits
 
 import focus_kernels as fk
 from focus_kernels import _backends
@@ -44,10 +44,7 @@ def assert_agree(call, tensors, dtype):
     _, plain = outputs_and_gradients(call, tensors, torch.float32, "cpu")
     _, exact = outputs_and_gradients(call, tensors, torch.float64, "cpu")
     for name, grad in got_grads.items():
-        if dtype == torch.float32:
-            assert_as_accurate(grad, plain[name], exact[name], name)
-        else:
-            assert_rounding_only(grad, exact[name], plain[name], name)
+        assert_accurate(grad, plain[name], exact[name], name)
 
 
 @DTYPES

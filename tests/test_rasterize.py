@@ -5,7 +5,7 @@ from fractions import Fraction
 import pytest
 import torch
 from meshes import generator, scene, soup, topology
-from tolerances import assert_as_accurate, assert_rounding_only, assert_same_faces
+from tolerances import assert_accurate, assert_same_faces
 
 import focus_kernels as fk
 from focus_kernels.ops.rasterize import ref
@@ -158,10 +158,7 @@ def compare(kernel, positions, mesh, size, dtype, coverage, cull, perspective, h
     for what, value, near, true in zip(
         ("barycentrics", "depth", "gradient"), (*got[1:], grad), *results.values(), strict=True
     ):
-        if dtype == torch.float32:
-            assert_as_accurate(value.detach().cpu(), near.detach(), true.detach(), what)
-        else:
-            assert_rounding_only(value.detach().cpu(), true.detach(), near.detach(), what)
+        assert_accurate(value.detach().cpu(), near.detach(), true.detach(), what)
 
 
 @pytest.mark.parametrize("F", [0, 1, 4])

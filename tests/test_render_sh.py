@@ -3,7 +3,7 @@
 import pytest
 import torch
 from meshes import cast, generator, scene, topology
-from tolerances import assert_as_accurate, assert_rounding_only, assert_same_bits, assert_same_faces
+from tolerances import assert_accurate, assert_same_bits, assert_same_faces
 
 import focus_kernels as fk
 from focus_kernels import _backends
@@ -126,11 +126,7 @@ def test_matches_ref_on_a_mesh(kernel, dtype, mode, monkeypatch):
     values = [got.image, *got.raster[1:], got.positions, *grads]
     whats = ["image", "barycentrics", "depth", "positions", *(f"grad_{name}" for name in NAMES)]
     for what, value, near, true in zip(whats, values, *results.values(), strict=True):
-        value, near, true = value.detach().cpu(), near.detach(), true.detach()
-        if dtype == torch.float32:
-            assert_as_accurate(value, near, true, what)
-        else:
-            assert_rounding_only(value, true, near, what)
+        assert_accurate(value.detach().cpu(), near.detach(), true.detach(), what)
 
 
 @MODE

@@ -38,6 +38,14 @@ def assert_rounding_only(got: Tensor, exact: Tensor, plain32: Tensor, what: str 
     assert error <= bound, f"{what}: largest error {error:.3e}, allowed {bound:.3e}"
 
 
+def assert_accurate(got: Tensor, plain: Tensor, exact: Tensor, what: str = "") -> None:
+    """The one of the two that is for the dtype of `got`; `plain` is float32, `exact` float64."""
+    if got.dtype == torch.float32:
+        assert_as_accurate(got, plain, exact, what)
+    else:
+        assert_rounding_only(got, exact, plain, what)
+
+
 def assert_same_bits(got: Tensor, want: Tensor, what: str = "") -> None:
     """Equal bit for bit (so 0 differs from -0, and NaN equals itself)."""
     assert got.dtype == want.dtype and got.shape == want.shape, (got.dtype, want.dtype, got.shape, want.shape)

@@ -161,10 +161,10 @@ OURS = ("--kernel-name", "kns=focus")  # racecheck and synccheck of torch's kern
 STEPS = [
     Step("build", 100, "build.log", lambda places: python("-m", "gpu_check.build")),
     Step("on the GPU", 60, "tests.log", pytest("gpu", *ON_GPU), tests_passed("gpu"), "build"),
-    Step("contract", 55, "tests.log", pytest("contract", "tests/test_contract.py"), tests_passed("contract"), "build"),
-    Step("each op", 55, "tests.log", pytest("ops", *PER_DEVICE), tests_passed("ops"), "build"),
-    Step("memcheck", 45, "sanitizers.log", sanitizer("memcheck"), sanitizer_clean, "build", ALONE),
-    Step("racecheck", 40, "sanitizers.log", sanitizer("racecheck", *OURS), sanitizer_clean, "build", ALONE),
+    Step("contract", 45, "tests.log", pytest("contract", "tests/test_contract.py"), tests_passed("contract"), "build"),
+    Step("each op", 45, "tests.log", pytest("ops", *PER_DEVICE), tests_passed("ops"), "build"),
+    Step("memcheck", 40, "sanitizers.log", sanitizer("memcheck"), sanitizer_clean, "build", ALONE),
+    Step("racecheck", 35, "sanitizers.log", sanitizer("racecheck", *OURS), sanitizer_clean, "build", ALONE),
     Step(
         "benchmarks",
         80,
@@ -187,5 +187,5 @@ STEPS = [
     ),
 ]
 if FUZZ and find_spec("hypothesis"):
-    STEPS.append(Step("fuzz", 10, "tests.log", pytest("fuzz", *FUZZ), tests_passed("fuzz"), "build"))
+    STEPS.append(Step("fuzz", 40, "tests.log", pytest("fuzz", *FUZZ), tests_passed("fuzz"), "build"))
 PROBE_SECONDS = 20  # to look at the machine, before the first step; what is left of it goes to the steps

@@ -234,7 +234,6 @@ void launch(const char* pretty, const void* kernel, dim3 grid, dim3 block, size_
   const std::string name = short_name(pretty);
   ++launches()[name];
   ++running.launch;
-  running.kernel = name.c_str();
   indices.block_dim = block;
   indices.grid_dim = grid;
   kernel_body = &body;

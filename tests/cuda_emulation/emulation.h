@@ -13,7 +13,6 @@ constexpr int kWarp = 32;
 
 // Who runs now, for the log.
 struct Running {
-  const char* kernel = nullptr;
   uint32_t launch = 0, block = 0, thread = 0;
   uint32_t barriers = 0;  // that the block has passed
   // syncs[lane]: the __syncwarp of that lane, in its own count, that this thread's own last one came after
