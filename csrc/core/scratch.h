@@ -35,7 +35,7 @@ class Scratch {
   // The calling thread's block, at least `bytes` long, 64-byte aligned, contents undefined. One user at a time.
   static char* get(size_t bytes) {
     thread_local Scratch s;
-    if (s.size_ < bytes) {
+    if (s.data_ == nullptr || s.size_ < bytes) {
       std::free(s.data_);
       s.size_ = 0;
       size_t rounded = (bytes + (size_t{1} << 16)) & ~size_t{63};
