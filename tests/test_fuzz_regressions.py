@@ -51,15 +51,16 @@ def test_gradients_of_a_very_small_triangle(device, dtype, instruction_sets):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
-def test_no_vertices_in_a_thread_that_has_drawn_nothing_yet(device, dtype):
-    """render_sh handed on the scratch memory of a thread that had none."""
+def test_no_vertices_in_a_thread_that_has_drawn_nothing_yet(device, dtype, threads):
+    """render_sh handed on the scratch memory of a thread that had none, where an image is cut into stripes."""
+    threads(2)
     eye = torch.eye(3, device=device, dtype=dtype)[None]
     nothing, mesh = eye.new_zeros(1, 0, 3), topology(torch.zeros(0, 3, dtype=torch.long), 0, device)
     drawn = []
 
     def draw():
         camera = fk.Camera(eye, eye, eye.new_zeros(1, 3))
-        drawn.append(fk.render_sh(nothing, nothing, eye.new_ones(1, 3, 9), mesh, camera, (2, 3)))
+        drawn.append(fk.render_sh(nothing, nothing, eye.new_ones(1, 3, 9), mesh, camera, (32, 3)))
 
     thread = threading.Thread(target=draw)
     thread.start()
