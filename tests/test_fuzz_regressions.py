@@ -50,6 +50,17 @@ def test_gradients_of_a_very_small_triangle(device, dtype, instruction_sets):
         assert all(grad.isfinite().all() for grad in grads)
 
 
+@pytest.mark.parametrize("normalize", [True, False])
+def test_gradients_of_a_sliver_thinner_than_float32_can_invert(device, normalize):
+    """vertex_normals gave infinities: the gradient is one divided by the height, 1e-45. A NaN that comes in stays."""
+    sliver = torch.tensor([[[0.0, 0.0, 1.0], [0.0, 0.0, 1e18], [0.0, 1e-45, 1.0]]], device=device).requires_grad_()
+    normals = fk.vertex_normals(sliver, topology([[0, 1, 2]], 3, device), normalize=normalize)
+    assert normals.detach().abs().sum() == 3
+    for cotangent, finite in ((torch.ones_like(normals), True), (torch.full_like(normals, torch.nan), False)):
+        (grad,) = torch.autograd.grad(normals, sliver, cotangent, retain_graph=True)
+        assert bool(grad.isfinite().all()) == finite
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
 def test_no_vertices_in_a_thread_that_has_drawn_nothing_yet(device, dtype, threads):
     """render_sh handed on the scratch memory of a thread that had none, where an image is cut into stripes."""

@@ -64,7 +64,14 @@ FOCUS_HD void finish_normal(const T sum[4], bool normalize, T n[3]) {
   for (int k = 0; k < 3; ++k) n[k] = scale > 0 ? sum[k] / scale : T(0);
 }
 
-// Gradient of a normal -> gradient of its sum.
+// Whether any of three numbers is NaN or so large that a sum of many could overflow.
+template <class T>
+FOCUS_HD bool too_large(const T x[3]) {
+  const T most = sizeof(T) == 4 ? T(1e36) : T(1e306);
+  return !(std::fabs(x[0]) <= most && std::fabs(x[1]) <= most && std::fabs(x[2]) <= most);
+}
+
+// Gradient of a normal -> gradient of its sum. One too large for T is left out, but NaN and infinity are passed on.
 template <class T>
 FOCUS_HD void finish_normal_grad(const T sum[4], bool normalize, const T grad[3], T grad_sum[4]) {
   T scale = normal_scale(sum, normalize), n[3];
@@ -74,15 +81,20 @@ FOCUS_HD void finish_normal_grad(const T sum[4], bool normalize, const T grad[3]
   T along = (n[0] * grad[0] + n[1] * grad[1]) + n[2] * grad[2];
   for (int k = 0; k < 3; ++k) grad_sum[k] = (normalize ? grad[k] - n[k] * along : grad[k]) / scale;
   if (!normalize) grad_sum[3] = -along / scale;
+  if (!too_large(grad) && too_large(grad_sum))
+    for (int k = 0; k < 4; ++k) grad_sum[k] = 0;
 }
 
-// Gradients of the sums of the three corners, added up -> gradient of the corners.
+// Gradients of the sums of the three corners, added up -> gradient of the corners. As above, what is too large is left
+// out: where a face is thinner than 1e-36, say, for the gradient is one divided by that.
 template <class T>
 FOCUS_HD void face_normal_grad(const FaceNormal<T>& f, const T grad_sum[4], T grad0[3], T grad1[3], T grad2[3]) {
   T g[3];
   for (int k = 0; k < 3; ++k) g[k] = grad_sum[k] + (f.length > 0 ? grad_sum[3] * f.n[k] / f.length : T(0));
   cross(f.e2, g, grad1);
   cross(g, f.e1, grad2);
+  if ((too_large(grad1) || too_large(grad2)) && is_finite(g[0]) && is_finite(g[1]) && is_finite(g[2]))
+    for (int k = 0; k < 3; ++k) grad1[k] = grad2[k] = 0;
   for (int k = 0; k < 3; ++k) grad0[k] = -(grad1[k] + grad2[k]);
 }
 

@@ -27,7 +27,8 @@ def vertex_normals(vertices: Tensor, topology: Topology, *, normalize: bool = Tr
     Returns:
         [B, V, 3] in the frame of `vertices`. Zero where N (or the sum) is zero: at vertices without faces and where all
         faces are degenerate. Faces whose cross product is not finite are left out. Once differentiable in vertices,
-        with zero gradient for what is left out.
+        with zero gradient for what is left out; the kernels leave out a face's gradient too where it is beyond the
+        range of the dtype (a sliver 1e-40 high), where plain PyTorch gives infinities.
 
     Raises:
         TypeError: a wrong type or dtype.
