@@ -45,6 +45,24 @@ def floats(op: str, **tensors) -> list[Tensor]:
     return checked
 
 
+def images(op: str, **tensors) -> list[Tensor]:
+    """The tensors, checked to share one float dtype, half precision among them, and one device.
+
+    Inside autocast tensors of half precision next to others are widened to float32.
+    """
+    values = list(tensors.values())
+    for name, value in tensors.items():
+        tensor(op, name, value)
+        if value.dtype not in (*_FLOAT, *_HALF):
+            fail(TypeError, op, name, "float32, float64, float16 or bfloat16", _short(value.dtype))
+    if len({value.dtype for value in values}) > 1 and torch.is_autocast_enabled(values[0].device.type):
+        values = [value.float() if value.dtype in _HALF else value for value in values]
+    first, *others = tensors
+    for name, value in zip(others, values[1:], strict=True):
+        like(op, name, value, first, values[0])
+    return values
+
+
 def like(op: str, name: str, value: Tensor, other_name: str, other: Tensor) -> None:
     if value.dtype != other.dtype:
         fail(TypeError, op, name, f"{_short(other.dtype)} as {other_name}", _short(value.dtype))

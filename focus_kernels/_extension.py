@@ -20,6 +20,14 @@ def why_not(*args) -> list[str]:
     return []
 
 
+def why_not_on_cpu(*args) -> list[str]:
+    """The same for an op whose kernels here are the CPU's alone: on a GPU it runs on Triton."""
+    reasons = why_not(*args)
+    if not reasons and on_cuda(next(arg for arg in args if isinstance(arg, torch.Tensor))):
+        return ["focus_kernels._C has no CUDA kernels of this op (Triton runs it)"]
+    return reasons
+
+
 def on_cuda(tensor: torch.Tensor) -> bool:
     """Whether the CUDA kernels take this tensor: it is on a GPU, or the build emulates one (tests/cuda_emulation)."""
     return tensor.is_cuda or _C.cuda_emulation is not None

@@ -22,7 +22,9 @@ class Case:
     num_vertices: int
     inputs: dict[str, Tensor]
     call: Callable[..., tuple[Tensor, ...]]
-    unbatched: tuple[str, ...] = ()
+    unbatched: tuple[str, ...] = ()  # inputs that all images share
+    reduced: bool = False  # the outputs are numbers, not batches
+    half: bool = False  # takes half precision as it is; outputs are float32 then
 
     def __str__(self) -> str:
         return self.name

@@ -36,6 +36,8 @@ class Call:
     inputs: dict[str, Tensor]
     call: Callable[..., tuple[Tensor, ...]]
     constant: tuple[str, ...] = field(default=())
+    unbatched: tuple[str, ...] = field(default=())  # inputs that all images share
+    reduced: bool = False  # the outputs are numbers, not batches
 
     def leaves(self, inputs: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
         """The inputs (or others in their place) as leaves."""
@@ -65,6 +67,9 @@ def draw_like(outputs, seed: int) -> list[Tensor]:
     """Cotangents of order one, drawn image by image so that a split batch gets the same ones."""
     drawn = []
     for out in outputs:
+        if not out.dim():
+            drawn.append(out.new_tensor(1.5))
+            continue
         draw = lambda b, shape: torch.randn(shape, generator=generator(seed + b), dtype=torch.float64)
         images = [draw(b, out.shape[1:]) for b in range(len(out))]
         drawn.append(torch.stack(images).to(out) if images else torch.zeros_like(out))

@@ -56,7 +56,7 @@ def test_gradcheck(case, backend):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
 def test_matches_ref(case, kernel, dtype, monkeypatch):
     # 24 variations, rounded to float32, so that the largest errors compared are those of a sample, not of one draw.
-    inputs = {name: torch.cat([value] * 8) for name, value in case.inputs.items()}
+    inputs = {name: value if name in case.unbatched else torch.cat([value] * 8) for name, value in case.inputs.items()}
     noise = {name: torch.randn(value.shape, generator=generator(4)) for name, value in inputs.items()}
     inputs = {name: (value * (1 + 1e-2 * noise[name])).float() for name, value in inputs.items()}
     outputs, grads = run(case.on(kernel.device), cast(inputs, dtype, kernel.device, grad=True))
@@ -156,11 +156,31 @@ def test_autocast(case, backend):
 
 
 @every_case
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_half_precision_has_sums_in_float32(case, backend, dtype):
+    if not case.half:
+        pytest.skip("the op takes half precision inside autocast only")
+    call = case.on(backend.device)
+    inputs = cast(case.inputs, dtype, backend.device, grad=True)
+    wide = {name: value.detach().float().requires_grad_() for name, value in inputs.items()}
+    (outputs, grads), (want, want_grads) = run(call, inputs), run(call, wide)
+    for one, other in zip(outputs, want, strict=True):
+        assert_same_bits(one, other)
+    for name in grads:
+        assert grads[name].dtype == dtype
+        assert_same_bits(grads[name].float(), want_grads[name].to(dtype).float(), name)
+
+
+@every_case
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.int64], ids=str)
 def test_other_dtypes_are_an_error(case, backend, dtype):
+    if case.half and dtype.is_floating_point:
+        pytest.skip("the op takes it")
     call = case.on(backend.device)
     inputs = {name: value.to(dtype) for name, value in cast(case.inputs, torch.float32, backend.device).items()}
-    with pytest.raises(TypeError, match=r"\w+\(\): expected [\w.]+ to be float32 or float64, got "):
+    with pytest.raises(
+        TypeError, match=r"\w+\(\): expected [\w.]+ to be float32(, float64, float16 or bfloat16| or float64), got "
+    ):
         call(**inputs)
 
 
@@ -210,7 +230,8 @@ def test_empty_batch(case, backend):
     inputs = {name: (value if name in case.unbatched else value[:0]).requires_grad_() for name, value in full.items()}
     outputs, grads = run(call, inputs)
     for out, want in zip(outputs, call(**full), strict=True):
-        assert out.shape == (0, *want.shape[1:])
+        assert out.shape == (want.shape if case.reduced else (0, *want.shape[1:]))
+        assert not case.reduced or out == 0
     for name, grad in grads.items():
         assert grad.shape == inputs[name].shape and not grad.abs().sum()
 
@@ -224,9 +245,15 @@ def test_same_bits_from_run_to_run_and_per_image(case, kernel):
     for one, other in zip([*again, *again_grads.values()], [*outputs, *grads.values()], strict=True):
         assert_same_bits(one, other)
     cotangents = cotangents_of(outputs)
-    for b in range(3):
-        single = {name: value[b : b + 1].detach().requires_grad_() for name, value in inputs.items()}
+    for b in range(0 if case.reduced else 3):
+        single = {
+            name: (value if name in case.unbatched else value[b : b + 1]).detach().requires_grad_()
+            for name, value in inputs.items()
+        }
         out = call(**single)
-        grad = torch.autograd.grad(out, list(single.values()), [cotangent[b : b + 1] for cotangent in cotangents])
-        for one, other in zip([*out, *grad], [*outputs, *grads.values()], strict=True):
+        own = [name for name in single if name not in case.unbatched]
+        grad = torch.autograd.grad(
+            out, [single[name] for name in own], [cotangent[b : b + 1] for cotangent in cotangents]
+        )
+        for one, other in zip([*out, *grad], [*outputs, *(grads[name] for name in own)], strict=True):
             assert_same_bits(one.detach(), other[b : b + 1].detach(), f"image {b}")

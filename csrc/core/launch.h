@@ -12,6 +12,13 @@ namespace focus {
     name##_cpu(params);                 \
   } while (0)
 
+// An op whose GPU kernels are Triton's.
+#define FOCUS_LAUNCH_CPU_ONLY(name, params, tensor)                                                                    \
+  do {                                                                                                                 \
+    if ((tensor).device().device_type != kDLCPU) throw std::runtime_error(#name "(): expected CPU tensors, got cuda"); \
+    FOCUS_LAUNCH_CPU(name, params);                                                                                    \
+  } while (0)
+
 #ifdef FOCUS_CUDA_ARCHS
 #define FOCUS_LAUNCH(name, params, tensor)                                 \
   do {                                                                     \

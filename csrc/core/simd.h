@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <cstring>
 
+#include "core/half.h"
+
 #if defined(__SSE2__)
 // GCC 12 takes the deliberately undefined operands of its own AVX-512 header for a mistake (GCC bug 105593).
 #pragma GCC diagnostic push
@@ -36,8 +38,15 @@ struct Lanes1 {
 
   static Lanes1 set(S s) { return {s}; }
   static Lanes1 iota() { return {S(0)}; }
-  static Lanes1 load(const S* p) { return {*p}; }
-  void store(S* p) const { *p = v; }
+  // In memory it may be half precision.
+  template <class M>
+  static Lanes1 load(const M* p) {
+    return {widen(*p)};
+  }
+  template <class M>
+  void store(M* p) const {
+    narrow(v, *p);
+  }
   Lanes1 operator+(Lanes1 o) const { return {v + o.v}; }
   Lanes1 operator-(Lanes1 o) const { return {v - o.v}; }
   Lanes1 operator*(Lanes1 o) const { return {v * o.v}; }
@@ -91,6 +100,24 @@ constexpr SetLanes make_set_lanes() {
 }
 alignas(64) constexpr SetLanes set_lanes = make_set_lanes();
 
+inline __m256 load8(const Bf16* p) {
+  const __m128i bits = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
+}
+inline __m256 load8(const F16* p) { return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
+inline void store8(__m256 v, Bf16* p) {
+  const __m256i bits = _mm256_castps_si256(v), even = _mm256_srli_epi32(bits, 16);
+  const __m256i tie = _mm256_add_epi32(_mm256_and_si256(even, _mm256_set1_epi32(1)), _mm256_set1_epi32(0x7FFF));
+  __m256i r = _mm256_srli_epi32(_mm256_add_epi32(bits, tie), 16);
+  const __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(v, v, _CMP_UNORD_Q));
+  r = _mm256_blendv_epi8(r, _mm256_set1_epi32(0x7FC0), nan);
+  const __m128i packed = _mm_packus_epi32(_mm256_castsi256_si128(r), _mm256_extracti128_si256(r, 1));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), packed);
+}
+inline void store8(__m256 v, F16* p) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+}
+
 struct Lanes8 {
   using T = float;
   struct Mask {
@@ -107,6 +134,14 @@ struct Lanes8 {
   static Lanes8 iota() { return {_mm256_setr_ps(0, 1, 2, 3, 4, 5, 6, 7)}; }
   static Lanes8 load(const float* p) { return {_mm256_loadu_ps(p)}; }
   void store(float* p) const { _mm256_storeu_ps(p, v); }
+  template <class M>
+  static Lanes8 load(const M* p) {
+    return {load8(p)};
+  }
+  template <class M>
+  void store(M* p) const {
+    store8(v, p);
+  }
   Lanes8 operator+(Lanes8 o) const { return {_mm256_add_ps(v, o.v)}; }
   Lanes8 operator-(Lanes8 o) const { return {_mm256_sub_ps(v, o.v)}; }
   Lanes8 operator*(Lanes8 o) const { return {_mm256_mul_ps(v, o.v)}; }
@@ -177,6 +212,15 @@ struct Lanes16 {
   static Lanes16 iota() { return {_mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)}; }
   static Lanes16 load(const float* p) { return {_mm512_loadu_ps(p)}; }
   void store(float* p) const { _mm512_storeu_ps(p, v); }
+  template <class M>
+  static Lanes16 load(const M* p) {
+    return {_mm512_insertf32x8(_mm512_castps256_ps512(load8(p)), load8(p + 8), 1)};
+  }
+  template <class M>
+  void store(M* p) const {
+    store8(_mm512_castps512_ps256(v), p);
+    store8(_mm512_extractf32x8_ps(v, 1), p + 8);
+  }
   Lanes16 operator+(Lanes16 o) const { return {_mm512_add_ps(v, o.v)}; }
   Lanes16 operator-(Lanes16 o) const { return {_mm512_sub_ps(v, o.v)}; }
   Lanes16 operator*(Lanes16 o) const { return {_mm512_mul_ps(v, o.v)}; }

@@ -66,6 +66,25 @@ const Tensor& Tensor::floating() const {
   return *this;
 }
 
+Element Tensor::element() const {
+  if (dl_.dtype.code == kDLBfloat) return Element::bf16;
+  return dl_.dtype.bits == 64 ? Element::f64 : dl_.dtype.bits == 32 ? Element::f32 : Element::f16;
+}
+
+const Tensor& Tensor::image() const {
+  const bool half = (dl_.dtype.code == kDLFloat || dl_.dtype.code == kDLBfloat) && dl_.dtype.bits == 16;
+  if (!defined() || half) return *this;
+  if (dl_.dtype.code != kDLFloat || (dl_.dtype.bits != 32 && dl_.dtype.bits != 64))
+    fail(PyExc_TypeError, "float32, float64, float16 or bfloat16", dtype_name(dl_.dtype));
+  return *this;
+}
+
+const Tensor& Tensor::uint8() const {
+  if (defined() && (dl_.dtype.code != kDLUInt || dl_.dtype.bits != 8))
+    fail(PyExc_TypeError, "uint8", dtype_name(dl_.dtype));
+  return *this;
+}
+
 const Tensor& Tensor::int32() const {
   if (defined() && (dl_.dtype.code != kDLInt || dl_.dtype.bits != 32))
     fail(PyExc_TypeError, "int32", dtype_name(dl_.dtype));

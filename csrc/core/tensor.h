@@ -13,6 +13,8 @@ using cudaStream_t = CUstream_st*;
 
 namespace focus {
 
+enum class Element { f32, f64, f16, bf16 };
+
 class Tensor {
  public:
   // Throws TypeError if `object` is no strided CPU/CUDA tensor. None is legal where `optional`: then defined() is
@@ -23,10 +25,13 @@ class Tensor {
   int64_t size(int dim) const { return dl_.shape[dim]; }
   DLDevice device() const { return dl_.device; }
   bool is_float64() const { return dl_.dtype.bits == 64; }
+  Element element() const;  // after floating() or image()
   cudaStream_t stream() const;
 
   // Each check returns *this, so an argument is checked in one readable line.
   const Tensor& floating() const;                                   // float32 or float64
+  const Tensor& image() const;                                      // or float16 or bfloat16
+  const Tensor& uint8() const;                                      // uint8
   const Tensor& int32() const;                                      // int32
   const Tensor& int64() const;                                      // int64
   const Tensor& shaped(std::initializer_list<int64_t> want) const;  // -1 matches any size

@@ -122,6 +122,17 @@ inline Floats insertf32x4(Floats a, __m128 b, int place) {
   _mm_storeu_ps(a.v + 4 * place, b);
   return a;
 }
+inline Floats castps256_ps512(__m256 a) {
+  Floats r = set1_ps(std::nanf(""));  // as above
+  _mm256_storeu_ps(r.v, a);
+  return r;
+}
+inline __m256 castps512_ps256(Floats a) { return _mm256_loadu_ps(a.v); }
+inline Floats insertf32x8(Floats a, __m256 b, int place) {
+  _mm256_storeu_ps(a.v + 8 * place, b);
+  return a;
+}
+inline __m256 extractf32x8_ps(Floats a, int place) { return _mm256_loadu_ps(a.v + 8 * place); }
 inline __m128 extractf32x4_ps(Floats a, int place) { return _mm_loadu_ps(a.v + 4 * place); }
 
 inline Ints set1_epi32(int32_t x) {
@@ -158,6 +169,8 @@ inline void storeu_si512(void* p, Ints a) { std::memcpy(p, a.v, sizeof a.v); }
 #undef _mm512_shuffle_ps
 #undef _mm512_insertf32x4
 #undef _mm512_extractf32x4_ps
+#undef _mm512_insertf32x8
+#undef _mm512_extractf32x8_ps
 #undef _mm512_setr_epi32
 #undef _mm512_setr_ps
 #define _mm512_cmp_ps_mask(a, b, comparison) ::avx512_emulation::cmp_ps_mask<comparison>(a, b)
@@ -166,11 +179,15 @@ inline void storeu_si512(void* p, Ints a) { std::memcpy(p, a.v, sizeof a.v); }
 #define _mm512_and_ps ::avx512_emulation::and_ps
 #define _mm512_andnot_ps ::avx512_emulation::andnot_ps
 #define _mm512_castps128_ps512 ::avx512_emulation::castps128_ps512
+#define _mm512_castps256_ps512 ::avx512_emulation::castps256_ps512
+#define _mm512_castps512_ps256 ::avx512_emulation::castps512_ps256
 #define _mm512_ceil_ps ::avx512_emulation::ceil_ps
 #define _mm512_div_ps ::avx512_emulation::div_ps
 #define _mm512_extractf32x4_ps ::avx512_emulation::extractf32x4_ps
+#define _mm512_extractf32x8_ps ::avx512_emulation::extractf32x8_ps
 #define _mm512_floor_ps ::avx512_emulation::floor_ps
 #define _mm512_insertf32x4 ::avx512_emulation::insertf32x4
+#define _mm512_insertf32x8 ::avx512_emulation::insertf32x8
 #define _mm512_loadu_ps ::avx512_emulation::loadu_ps
 #define _mm512_mask_mov_ps ::avx512_emulation::mask_mov_ps
 #define _mm512_maskz_compress_epi32 ::avx512_emulation::maskz_compress_epi32
