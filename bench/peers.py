@@ -4,6 +4,7 @@ A peer draws the picture that we draw before it is timed, and is called in the f
 """
 
 import importlib.util
+import shutil
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
@@ -32,6 +33,16 @@ def has(module: str) -> bool:
 def plain_torch(images: int, call: Callable[[], object]) -> dict[str, Peer]:
     """The same public call on the definitions in plain torch, as a peer; for small meshes."""
     return {"plain torch": Peer(images, lambda: partial(on_backend, "ref", call))}
+
+
+def compiled_torch(images: int, call: Callable[[], object]) -> dict[str, Peer]:
+    """`call` runs `torch.compile` of the definition (not `call` itself: autograd breaks its graph).
+
+    The first round, which is not counted, compiles. Left out where there is no compiler.
+    """
+    if not any(map(shutil.which, ("c++", "g++", "clang++"))):
+        return {}
+    return {"torch.compile": Peer(images, lambda: call)}
 
 
 def on_backend(name: str, call: Callable[[], object]) -> object:
