@@ -40,6 +40,10 @@ def test_same_bits():
     assert_same_bits(nan, nan.clone())
     with pytest.raises(AssertionError, match="1 of 2 values differ"):
         assert_same_bits(nan, torch.tensor([torch.nan, -0.0]))
+    for dtype in (torch.float16, torch.bfloat16):
+        assert_same_bits(nan.to(dtype), torch.tensor([-torch.nan, 0.0], dtype=dtype))
+        with pytest.raises(AssertionError, match="1 of 2 values differ"):
+            assert_same_bits(nan.to(dtype), torch.tensor([torch.nan, -0.0], dtype=dtype))
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ import triton
 import triton.language as tl
 import triton_sample
 from meshes import generator
+from tolerances import assert_same_bits
 from triton_interpreter import KernelError
 
 sys.modules["focus_kernels.ops.triton_interpreter.op"] = triton_sample  # where the fixture `kernel` looks
@@ -28,10 +29,26 @@ def test_sample_agrees_with_torch(kernel, dtype, size):
     shift = torch.randn(size[1], generator=generator(1)).to(dtype)
     out, total = triton_sample.BACKENDS[kernel.name].forward(x, shift, 0.5)
     expected = x.float() * 0.5 + shift.float()
-    # The interpreter cuts a bfloat16 off where a GPU rounds it.
-    error = torch.finfo(dtype).eps if dtype == torch.bfloat16 else 0
-    torch.testing.assert_close(out, expected.to(dtype), rtol=error, atol=0)
+    assert torch.equal(out, expected.to(dtype))
     torch.testing.assert_close(total, expected.sum(1), rtol=1e-5, atol=1e-4)
+
+
+@triton.jit
+def _narrow(x_ptr, out_ptr, N, BLOCK: tl.constexpr):
+    n = tl.arange(0, BLOCK)
+    tl.store(out_ptr + n, tl.load(x_ptr + n, n < N, 0), n < N)
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered in cast")
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_half_precision_is_rounded_to_nearest_even(dtype):
+    halves = torch.randn(200, generator=generator(3)).to(dtype)
+    ties = (halves.float() + halves.view(torch.int16).add(1).view(dtype).float()) / 2
+    special = torch.tensor([0.0, -0.0, torch.inf, -torch.inf, torch.nan, -torch.nan, 3.4e38, -3.4e38, 65519.99, 65520])
+    x = torch.cat([ties, ties.nextafter(halves.float()), ties.nextafter(2 * ties), special])
+    out = torch.empty(len(x), dtype=dtype)
+    _narrow[(1,)](x, out, len(x), 1024, enable_fp_fusion=False)
+    assert_same_bits(out, x.to(dtype))
 
 
 @triton.jit

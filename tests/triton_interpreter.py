@@ -4,7 +4,8 @@ Under `install()` each interpreted launch
 - reads and writes inside its tensors only;
 - has no two programs at one address of which one writes, unless both are atomic, and no store of two values to one;
 - gets NaN (or a wild integer) where a load is masked and names no `other`: a GPU gives whatever the register held;
-- runs its programs in another order each time, from a fixed seed.
+- runs its programs in another order each time, from a fixed seed;
+- rounds float32 to bfloat16 as a GPU does, to nearest, ties to even, where the interpreter cuts off.
 A violation raises `KernelError` with the kernel's name and the argument.
 """
 
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import triton.language as tl
 from triton.runtime import interpreter
 
 READ, WRITE, ATOMIC = range(3)
@@ -176,10 +178,23 @@ def _update(update):
     return wrapper
 
 
+def _cast(cast):
+    @functools.wraps(cast)
+    def wrapper(self, value, kind):
+        if (value.dtype.scalar, kind.scalar) != (tl.float32, tl.bfloat16):
+            return cast(self, value, kind)
+        bits = np.ascontiguousarray(value.data).view(np.uint32)
+        rounded = ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)
+        return interpreter.TensorHandle(np.where(np.isnan(value.data), np.uint16(0x7FC0), rounded), tl.bfloat16)
+
+    return wrapper
+
+
 PATCHES = {
     (interpreter.GridExecutor, "__call__"): _call,
     (interpreter.InterpreterBuilder, "set_grid_dim"): _dim,
     (interpreter.InterpreterBuilder, "set_grid_idx"): _index,
+    (interpreter.InterpreterBuilder, "cast_impl"): _cast,
     (interpreter.InterpreterBuilder, "create_masked_load"): _load,
     (interpreter.InterpreterBuilder, "create_masked_store"): _store,
     (interpreter.InterpreterBuilder, "create_atomic_cas"): _swap,

@@ -1,0 +1,40 @@
+"""Triton rooms: modules of kernels, imported when a call first needs them, so that `import focus_kernels` is light."""
+
+import importlib.util
+import os
+import sys
+from importlib import import_module
+from types import ModuleType
+
+import torch
+
+
+class Room(ModuleType):
+    """focus_kernels.ops.<op>.triton as a backend: what is asked of it but `why_not` imports it."""
+
+    def __init__(self, op: str):
+        super().__init__(f"focus_kernels.ops.{op}.triton")
+
+    def why_not(self, *args) -> list[str]:
+        """Reasons why Triton cannot run on these arguments."""
+        if not _installed():
+            return ["triton is not installed"]
+        device = next(arg for arg in args if isinstance(arg, torch.Tensor)).device.type
+        if device == "cuda" or (device == "cpu" and _interpreted()):
+            return []
+        return [f"device {device} (supported: cuda, or cpu with TRITON_INTERPRET=1)"]
+
+    def __getattr__(self, name: str):
+        return getattr(import_module(self.__name__), name)
+
+
+@torch.compiler.assume_constant_result
+def _installed() -> bool:
+    return "triton" in sys.modules or importlib.util.find_spec("triton") is not None
+
+
+@torch.compiler.assume_constant_result
+def _interpreted() -> bool:
+    if "triton" not in sys.modules:
+        return os.environ.get("TRITON_INTERPRET") == "1"
+    return sys.modules["triton"].knobs.runtime.interpret
