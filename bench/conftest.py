@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -13,13 +14,15 @@ from focus_kernels._extension import _C
 from .clock import CLOCK
 from .race import Race
 from .targets import Report
+from .yardstick import UNIT, as_times
 
 REPORT = pytest.StashKey[Report]()
+BASELINES = pytest.StashKey[list]()
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config):
-    config.stash[REPORT] = Report()
+    config.stash[REPORT], config.stash[BASELINES] = Report(), []
     if not config.pluginmanager.hasplugin("benchmark"):
         raise pytest.UsageError("the benchmarks need pytest-benchmark: pip install -e '.[bench]'")
     if config.option.benchmark_columns is None:
@@ -62,6 +65,7 @@ def machine() -> dict:
         "isa": _C.cpu_isa() if _C else "no extension",
         "threads_engine": _C.threads_engine if _C else "no extension",
         "torch": torch.__version__,
+        "triton": _version("triton"),
         "cuda": torch.version.cuda,
         "gpus": [f"{name}, driver {driver}" for name, driver, _ in info._gpus()],
         "commit": _commit(),
@@ -69,6 +73,13 @@ def machine() -> dict:
     if hasattr(os, "getloadavg"):
         facts["load"] = round(os.getloadavg()[0], 1)
     return facts
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def _commit() -> str:
@@ -88,6 +99,21 @@ def pytest_benchmark_update_machine_info(config, machine_info):
 
 def pytest_benchmark_update_json(config, benchmarks, output_json):
     output_json["targets"] = config.stash[REPORT].rows(_isa())
+
+
+def pytest_benchmark_compare_machine_info(config, compared_benchmark):
+    """Called for each file to compare with, when it is read."""
+    if compared_benchmark.get("unit") == UNIT:
+        config.stash[BASELINES].append(compared_benchmark)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_sessionfinish(session):
+    """Before pytest-benchmark compares: a baseline of ratios becomes times by the yardsticks of this run."""
+    done = [bench for bench in session.config._benchmarksession.benchmarks if "yardstick" in bench.extra_info]
+    for compared in session.config.stash[BASELINES]:
+        as_times(compared, {bench.fullname: bench.extra_info["yardstick"] for bench in done})
+    return (yield)
 
 
 @pytest.hookimpl(trylast=True)

@@ -1,4 +1,4 @@
-"""Times one call, and peers in turn with it: in each round first the peers, then ours.
+"""Times one call, and peers in turn with it: in each round first the peers and the yardstick, then ours.
 
 A ratio is taken within a round, in which the machine is in one mood, and its median over the rounds is reported.
 """
@@ -12,11 +12,14 @@ import torch
 
 from focus_kernels._extension import _C
 
+from . import traffic
 from .clock import CLOCK, WALL, Others
 from .peers import Peer
 from .targets import ONE_THREAD, Report
+from .yardstick import statistics, yardstick
 
 ROUNDS = 5
+PARAMETERS = ("place", "mesh", "batch")
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ def cases(shapes: list[tuple[str, int]], in_two_threads: list[tuple[str, int]] |
     in_two = shapes if in_two_threads is None else in_two_threads
     rows = [(place, *shape) for place in PLACES for shape in (in_two if place == TWO else shapes)]
     ids = [f"{str(place).replace(' ', '_')}-{mesh}-{batch}" for place, mesh, batch in rows]
-    return pytest.mark.parametrize(("place", "mesh", "batch"), rows, indirect=["place"], ids=ids)
+    return pytest.mark.parametrize(PARAMETERS, rows, indirect=["place"], ids=ids)
 
 
 @dataclass
@@ -70,21 +73,34 @@ class Race:
 
         if self.place.threads > 1 and scaling:
             peers[ONE_THREAD] = Peer(images * len(calls), lambda: lambda: _in_one_thread(calls))
+        bandwidth = traffic.bandwidth(self.place.device, self.place.threads)
         CLOCK.choose(self.place.device, self.place.threads)
         times: dict[str, list[float]] = {peer: [] for peer in peers}
+        yards: list[float] = []
 
         def run_peers():
             for peer, (count, prepare) in peers.items():
                 call = prepare()
                 times[peer].append(1e3 * CLOCK.time(call) / count)
+            yards.append(CLOCK.time(yardstick(self.place.device)))
 
         others = Others()
         self.benchmark.pedantic(CLOCK.run, tuple(calls), setup=run_peers, rounds=rounds, warmup_rounds=warmup)
         if self.benchmark.stats is None:  # --benchmark-disable: the result was checked, nothing is timed
             return
-        own = [1e3 * seconds / (images * len(calls)) for seconds in self.benchmark.stats.stats.data]
-        entry = {"name": name, "place": str(self.place), "clock": CLOCK.kind, "images": images * len(calls)}
+        data = self.benchmark.stats.stats.data
+        own = [1e3 * seconds / (images * len(calls)) for seconds in data]
+        yards = yards[-len(own) :]
+        entry = {"title": name, "place": str(self.place), "clock": CLOCK.kind, "images": images}
         entry |= {"median": median(own), "min": min(own), "cores_of_others": round(others.cores(), 2), "peers": {}}
+        entry |= {
+            "yardstick": median(yards),
+            "in_yardsticks": statistics([us / y for us, y in zip(data, yards, strict=True)]),
+        }
+        bytes_ = traffic.of(calls[0])
+        at_least = bytes_.least / bandwidth
+        entry |= {"bytes_moved": bytes_.moved, "bytes_least": bytes_.least, "bandwidth": bandwidth}
+        entry |= {"share": 1e3 * at_least / (images * median(own))}
         self.disturbance = entry["cores_of_others"] if CLOCK.kind == WALL else 0.0
         for peer, theirs in times.items():
             theirs = theirs[-len(own) :]  # without the warm-up
@@ -93,7 +109,7 @@ class Race:
             entry["peers"][peer] = {"median": median(theirs), "min": min(theirs)}
             entry["peers"][peer] |= {"ratio": median(ratios), "ratio_low": min(ratios), "ratio_high": max(ratios)}
         self.median = entry["median"]
-        self.benchmark.extra_info |= {key: value for key, value in entry.items() if key != "name"}
+        self.benchmark.extra_info |= entry
         self.report.races.append(entry)
 
     def reach(self, key: str, value: float | None, note: str = "") -> None:

@@ -107,13 +107,13 @@ class Report:
         peers = []
         for r in self.races:
             own = f"{r['median']:.3f} ({r['min']:.3f})"
-            measured.setdefault(r["name"], {}).setdefault(f"{r['place']}, {r['clock']}", own)
+            measured.setdefault(r["title"], {}).setdefault(f"{r['place']}, {r['clock']}", own)
             for peer, p in r["peers"].items():
                 ratio = f"{p['ratio']:.2f} ({p['ratio_low']:.2f} - {p['ratio_high']:.2f})"
                 if peer == ONE_THREAD:
-                    faster[r["name"]] = ratio
+                    faster[r["title"]] = ratio
                 else:
-                    peers.append([r["name"], own, peer, f"{p['median']:.3f} ({p['min']:.3f})", ratio])
+                    peers.append([r["title"], own, peer, f"{p['median']:.3f} ({p['min']:.3f})", ratio])
         all_rows = [[name, *(at.get(p, "-") for p in places), faster.get(name, "-")] for name, at in measured.items()]
         targets = []
         for t in self.targets.values():
@@ -126,10 +126,10 @@ class Report:
             (["ms per image: median (min)", "ours", "peer", "peer's", "median ratio (range)"], peers),
             (["numbers to reach", "target", "reached", "reached / target", ""], targets),
         ]
-        return [line for head, rows in tables if rows for line in [*_markdown(head, rows), ""]]
+        return [line for head, rows in tables if rows for line in [*markdown(head, rows), ""]]
 
 
-def _markdown(head: list[str], rows: list[list[str]]) -> list[str]:
+def markdown(head: list[str], rows: list[list[str]]) -> list[str]:
     widths = [max(len(row[k]) for row in [head, *rows]) for k in range(len(head))]
     line = lambda cells: "| " + " | ".join(c.ljust(w) for c, w in zip(cells, widths, strict=True)) + " |"
     return [line(head), "|" + "|".join("-" * (w + 2) for w in widths) + "|", *map(line, rows)]

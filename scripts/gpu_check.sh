@@ -4,4 +4,4 @@
 # passed, 1 a step did not, 2 no GPU. PYTHON names another python3, one that has torch and pytest.
 set -euo pipefail
 scripts=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-PYTHONPATH="$scripts${PYTHONPATH:+:$PYTHONPATH}" exec "${PYTHON:-python3}" -m gpu_check "$@"
+PYTHONPATH="$scripts:$scripts/..${PYTHONPATH:+:$PYTHONPATH}" exec "${PYTHON:-python3}" -m gpu_check "$@"

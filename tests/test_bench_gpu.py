@@ -12,18 +12,11 @@ import focus_kernels as fk
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench import clock, gpu, peers_gpu, shapes
+from bench import bench_shade_sh, clock, gpu, peers_gpu, shapes
 from bench.race import Place
+from bench.shapes import MAIN
 
-
-def test_least_bytes_are_those_of_what_the_ops_take_and_give():
-    vertices, faces = sphere(6)
-    mesh = topology(faces, len(vertices))
-    with gpu.Traffic() as traffic:
-        fk.vertex_normals(vertices.float()[None].requires_grad_(), mesh).sum().backward()
-    V, F, entry = len(vertices), len(faces), 4
-    tables = 3 * F + (V + 1) + 3 * F  # faces, offsets, corners
-    assert traffic.bytes == entry * (3 * V + tables + 3 * V + 3 * V + 3 * V + tables + 3 * V)
+FIRST = ("10k", 12)
 
 
 def test_one_bad_benchmark_is_told_and_the_next_one_goes_on():
@@ -41,13 +34,23 @@ def test_one_bad_benchmark_is_told_and_the_next_one_goes_on():
         race("good", [lambda: fk.vertex_normals(vertices[None], mesh)] * 2, batch)
 
     suite = [(function, [("tiny", 2)]) for function in (wrong, without_a_package, good)]
-    result = gpu.run(suite, Place("cpu"), 1e9, lambda result: written.append(len(result["races"])))
+    result = gpu.run(suite, Place("cpu"), lambda result: written.append(len(result["races"])))
     assert written == [0, 0, 1] and result["left_out"][f"{__name__}.without_a_package, tiny, batch 2"] == "no package"
     (failed,), (race,) = result["failed"], result["races"]
     assert failed["name"] == f"{__name__}.wrong, tiny, batch 2" and "another picture" in failed["error"]
-    assert race["us_per_call"] == pytest.approx(2 * race["us_per_image"]) and race["us_per_call"] > 0
-    assert race["share"] == pytest.approx(race["us_at_bandwidth"] / race["us_per_call"])
-    assert race["us_at_bandwidth"] == pytest.approx(race["bytes"] / 1e9 * 1e6)
+    assert race["title"] == "good" and race["median"] > 0 and race["images"] == 2
+
+
+def test_each_benchmark_that_names_a_gpu_is_run(monkeypatch):
+    """`cases` names one where there is one."""
+    here = bench_shade_sh.test_forward
+    marks = [
+        pytest.mark.parametrize(
+            gpu.PARAMETERS, [(Place("cpu"), "28k", 1), (Place("cuda"), *FIRST), (Place("cuda"), *MAIN[0])]
+        )
+    ]
+    monkeypatch.setattr(here, "pytestmark", [mark.mark for mark in marks])
+    assert gpu.suite() == [(here, [*MAIN, FIRST])]
 
 
 @pytest.mark.parametrize(("needed", "sleeps"), [(0, 1), (2_000_000, 2), (1 << 60, 3)])

@@ -14,7 +14,7 @@ import pytest
 from gpu_small import KERNELS_OF
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "scripts"))
+sys.path[:0] = [str(ROOT / "scripts"), str(ROOT)]
 
 from gpu_check import machine, runner, steps, summary  # noqa: E402  (it is no package that is installed)
 from gpu_check.__main__ import PROBE_SECONDS  # noqa: E402
@@ -199,11 +199,11 @@ def test_without_the_sanitizer_its_step_fails(tmp_path, monkeypatch):
     assert entries["memcheck"]["status"] == "failed" and "compute-sanitizer" in entries["memcheck"]["problems"][0]
 
 
-RACE = {"name": "op forward, 53k, batch 32", "us_per_call": 90.0, "us_per_image": 2.8, "bytes": 5e7, "median": 2.8e-3}
-RACE |= {"us_at_bandwidth": 30.0, "share": 1 / 3}
+RACE = {"title": "op forward, 53k, batch 32", "place": "cuda", "clock": "CUDA events", "images": 32, "median": 2.8e-3}
+RACE |= {"bytes_moved": 100, "bytes_least": 50, "bandwidth": 3e12, "share": 1 / 3}
 RACE["peers"] = {"plain torch": {"median": 0.1, "ratio": 35.7, "ratio_low": 30.0, "ratio_high": 40.0}}
-FIGURES = {"races": [RACE], "copy_GBps": 3000.0, "failed": [], "left_out": {"nvdiffrast": "does not import"}}
-TARGET = {"what": "op forward", "target": "<= 100 us", "reached": 90.0, "unit": "us", "verdict": "reached"}
+FIGURES = {"machine": {"torch": "2"}, "races": [RACE], "failed": [], "left_out": {"nvdiffrast": "does not import"}}
+TARGET = {"what": "op forward", "target": "<= 100 us", "reached": 90.0, "unit": "us", "verdict": "reached", "note": ""}
 FIGURES["targets"] = [TARGET, TARGET | {"what": "unmeasured", "reached": None}]
 
 
@@ -215,8 +215,9 @@ def test_benchmarks_are_judged_and_shown(tmp_path):
     assert not outcome.problems and outcome.counts == {"timed": 1, "failed": 0}
     page = summary.render(MADE_UP | {"steps": []} | outcome.data)
     assert "A (compute capability 9.0, 132 multiprocessors, 80 GiB, 50.0 MiB of L2)" in page
-    assert "| op forward, 53k, batch 32 | 90.0 | 2.80 | 50.00 | 30.0 | 33 % |" in page
-    assert "| op forward, 53k, batch 32 | 2.80 | plain torch | 100.00 | 35.70 (30.00 - 40.00) |" in page
+    page = re.sub(" +", " ", page)
+    row = "| op forward, 53k, batch 32 | cuda, CUDA events | 0.0028 | plain torch: 35.7 (30 - 40) | 2.00 | 33.3 % |"
+    assert row in page and "torch: 2; a copy reads and writes cuda: 3000 GB/s" in page
     assert "| op forward | <= 100 us | 90 us | reached |" in page and "unmeasured" not in page
     failed = FIGURES | {"failed": [{"name": "op", "error": "wrong"}], "races": []}
     (tmp_path / "bench.json").write_text(json.dumps(failed))

@@ -1,5 +1,7 @@
 """results.json as a page in Markdown."""
 
+from bench import report
+
 HEAD = 12  # lines of a problem
 
 
@@ -63,22 +65,4 @@ def _kernels(kernels: list[dict]) -> list[list[str]]:
 
 
 def _benchmarks(figures: dict) -> list[str]:
-    races, bandwidth = figures["races"], figures["copy_GBps"]
-    rows, peers = [], []
-    for race in races:
-        own = f"{race['us_per_call']:.1f}"
-        at_most = [f"{race['bytes'] / 1e6:.2f}", f"{race['us_at_bandwidth']:.1f}", f"{100 * race['share']:.0f} %"]
-        rows.append([race["name"], own, f"{race['us_per_image']:.2f}", *at_most])
-        for name, peer in race["peers"].items():
-            ratio = f"{peer['ratio']:.2f} ({peer['ratio_low']:.2f} - {peer['ratio_high']:.2f})"
-            peers.append([race["name"], f"{race['us_per_image']:.2f}", name, f"{1e3 * peer['median']:.2f}", ratio])
-    targets = [
-        [row["what"], row["target"], f"{row['reached']:.3g} {row['unit']}", row["verdict"]]
-        for row in figures["targets"]
-        if row["reached"] is not None
-    ]
-    head = ["median", "us per call", "us per image", "MB at least", "us of a copy of as much", "share of the bandwidth"]
-    lines = [f"## Benchmarks (a copy moves {bandwidth:.0f} GB/s, read and written)", ""]
-    lines += table(head, rows)
-    lines += table(["us per image", "ours", "peer", "peer's", "median ratio (range)"], peers)
-    return lines + table(["numbers to reach", "target", "reached", ""], targets)
+    return ["## Benchmarks", "", *report.lines(report.Run.of(figures)), ""]
