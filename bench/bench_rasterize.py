@@ -1,16 +1,10 @@
 """rasterize alone: time, and memory beyond its outputs."""
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import torch
 
 import focus_kernels as fk
 
-from . import check, shapes
+from . import check, memory, shapes
 from .peers import plain_torch
 from .race import cases
 
@@ -37,7 +31,7 @@ def test_forward(race, place, mesh, batch):
     race(f"rasterize forward, {mesh}, batch {batch}", [lambda t=t: draw(*t) for t in turns], batch)
     if place.device == "cpu" and place.threads == 1 and (mesh, batch) in shapes.MAIN:
         race.reach("rasterize", race.median)
-        if extra := _beyond_outputs():
+        if extra := memory.measured("rasterize"):
             race.benchmark.extra_info["bytes_beyond_outputs"] = extra
             one, all_, two = (extra[key] / 1e6 for key in ("batch 1", "batch 32", "batch 32, two threads"))
             race.reach("rasterize/memory", all_ - one, f"{one:.2f} MB at batch 1, {two:.2f} MB in two threads")
@@ -62,15 +56,3 @@ def test_forward_backward(race, place, mesh, batch):
     calls = [both(*turn) for turn in turns]
     peers = plain_torch(batch, calls[0]) if (mesh, batch) in shapes.SMALL and place.threads == 1 else {}
     race(f"rasterize forward + backward, {mesh}, batch {batch}", calls, batch, peers)
-
-
-def _beyond_outputs() -> dict[str, int]:
-    """See memory.py; empty where there is no account to read."""
-    if not Path("/proc/self/clear_refs").exists():
-        return {}
-    root = Path(__file__).resolve().parents[1]
-    # Freed blocks go back to the system at once, else the next ones would be taken from them unseen.
-    environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
-    command = [sys.executable, "-m", "bench.memory"]
-    answer = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=300, check=True)
-    return json.loads(answer.stdout)

@@ -80,11 +80,28 @@ def renderer() -> dict[str, Target]:
     }
 
 
+def training() -> dict[str, Target]:
+    """Batch 12, 224x224, forward + backward, in two threads unless they say otherwise."""
+    rows = {}
+    for op, plain, compiled in (("neighbor_min_loss", 20, 4), ("masked_pixel_loss", 4, 1.2)):
+        rows[f"{op}/plain torch"] = Target(f"{op} against plain torch", plain, "times")
+        rows[f"{op}/torch.compile"] = Target(f"{op} against torch.compile", compiled, "times")
+        rows[f"{op}/memory"] = Target(f"{op}: peak of memory, gradients included", 1.4, "image batches", at_least=False)
+        rows[f"{op}/cuda"] = Target(f"{op}: share of the bandwidth of a copy", 80, "%", needs="cuda")
+    rows["blend/torch.matmul"] = Target(
+        "blend of 224 components at 53k against torch's matmul, least of all", 1, "times"
+    )
+    rows["blend/bfloat16"] = Target("the same at batch 1, forward, the basis in bfloat16", 1.6, "times")
+    rows["blend/cuda"] = Target("blend against cuBLAS, least of all batches", 1.3, "times", needs="cuda")
+    rows["step/plain torch"] = Target("training step without networks, 10k vertices, against plain torch", 20, "times")
+    return rows
+
+
 @dataclass
 class Report:
     """What one run has to say beyond pytest-benchmark's own table."""
 
-    targets: dict[str, Target] = field(default_factory=renderer)
+    targets: dict[str, Target] = field(default_factory=lambda: renderer() | training())
     races: list[dict] = field(default_factory=list)
 
     def reach(self, key: str, value: float, note: str = "", disturbance: float = 0.0) -> None:
