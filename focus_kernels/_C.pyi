@@ -134,3 +134,29 @@ def render_sh_grad(
     /,
     *scratch: Tensor,  # CUDA only: first, sums
 ) -> None: ...
+def antialias(
+    image: Tensor,
+    positions: Tensor,
+    faces: Tensor,
+    opposite: Tensor,
+    face_index: Tensor,
+    depth: Tensor,
+    out: Tensor,
+    edges: Tensor,
+    threads: int,
+    /,
+) -> None: ...
+def antialias_grad(
+    grad: Tensor,
+    image: Tensor,
+    positions: Tensor,
+    faces: Tensor,
+    offsets: Tensor,
+    corners: Tensor,
+    edges: Tensor,
+    grad_image: Tensor | None,
+    grad_positions: Tensor | None,
+    seen: Tensor | None,
+    threads: int,
+    /,
+) -> None: ...

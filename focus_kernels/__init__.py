@@ -1,6 +1,7 @@
 """Fused kernels of face autoencoders for CPU and CUDA, each with its definition in plain PyTorch beside it."""
 
 from .camera import Camera
+from .ops.antialias import antialias
 from .ops.blend import blend
 from .ops.interpolate import interpolate
 from .ops.rasterize import Raster, rasterize
@@ -14,6 +15,7 @@ __all__ = [
     "Raster",
     "Render",
     "Topology",
+    "antialias",
     "blend",
     "interpolate",
     "rasterize",

@@ -21,8 +21,10 @@ class Topology:
         faces: [F, 3] int32, a copy of its own.
         offsets: [V + 1] int32. The corners at vertex v are corners[offsets[v]:offsets[v + 1]].
         corners: [3F] int32, corner numbers 3 * face + k, ascending for each vertex.
+        opposite: [3F] int32. The edge opposite a corner, shared by exactly two faces that run through it in opposite
+            directions, is opposite this corner of the other face; any other edge has -1.
         num_vertices, num_faces: V and F.
-        device: where the three tensors lie; `.to(device)` copies them.
+        device: where the four tensors lie; `.to(device)` copies them.
 
     The tensors are read-only: nothing checks them again. Making a Topology reads the faces on the host once; make it
     outside compiled or captured code.
@@ -59,6 +61,7 @@ class Topology:
             self.faces = faces.detach().to(torch.int32, copy=True, memory_format=torch.contiguous_format)
             self.offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)]).int()
             self.corners = torch.sort(flat, stable=True).indices.int()
+            self.opposite = _opposite(flat.view(-1, 3), num_vertices)
         self.num_vertices = num_vertices
         self.num_faces = faces.shape[0]
 
@@ -76,9 +79,26 @@ class Topology:
             moved.faces = faces
             moved.offsets = self.offsets.to(device)
             moved.corners = self.corners.to(device)
+            moved.opposite = self.opposite.to(device)
         moved.num_vertices = self.num_vertices
         moved.num_faces = self.num_faces
         return moved
 
     def __repr__(self) -> str:
         return f"Topology(num_faces={self.num_faces}, num_vertices={self.num_vertices}, device='{self.device}')"
+
+
+def _opposite(faces: Tensor, num_vertices: int) -> Tensor:
+    """The corner across each edge, [3F] int32: equal edges are next to each other when sorted."""
+    start, end = faces.roll(-1, 1).reshape(-1), faces.roll(-2, 1).reshape(-1)  # [3F]
+    edge, corner = torch.sort(torch.minimum(start, end) * num_vertices + torch.maximum(start, end))
+    none = edge.new_full((1,), -1)
+    before, after = torch.cat([none, edge[:-1]]), torch.cat([edge[1:], none])
+    other = corner.roll(-1)
+    # The first of exactly two.
+    first = (edge == after) & (edge != before) & (edge != torch.cat([after[1:], none]))
+    first &= (start[corner] == end[other]) & (start[corner] != end[corner])
+    opposite = torch.full_like(corner, -1)
+    one, two = corner[first], other[first]
+    opposite[one], opposite[two] = two, one
+    return opposite.int()

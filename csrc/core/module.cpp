@@ -12,6 +12,7 @@ void bind_shade_sh(pybind11::module_&);
 void bind_rasterize(pybind11::module_&);
 void bind_interpolate(pybind11::module_&);
 void bind_render_sh(pybind11::module_&);
+void bind_antialias(pybind11::module_&);
 #ifdef FOCUS_CUDA_EMULATION
 void bind_cuda_emulation(pybind11::module_&);
 #endif
@@ -36,4 +37,5 @@ PYBIND11_MODULE(_C, m) {
   focus::bind_rasterize(m);
   focus::bind_interpolate(m);
   focus::bind_render_sh(m);
+  focus::bind_antialias(m);
 }

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from ..._library import register
-from ..interpolate.ref import at_corners
 
 _CHUNK = 1 << 21  # candidate (face, pixel) pairs at a time: about 0.5 GB of float64
 _FARTHEST_PIXEL = 2.0**23
@@ -36,6 +35,25 @@ def at_pixels(positions: Tensor, faces: Tensor, face_index: Tensor, perspective:
     barycentrics, depth = weigh(_edges(corners, column, row), corners[..., 2], perspective)
     covered = face_index >= 0
     return torch.where(covered[..., None], barycentrics, 0), torch.where(covered, depth, 0)
+
+
+def in_mesh(face_index: Tensor, faces: Tensor) -> Tensor:
+    """Where a pixel has a face; ids of another mesh count as background."""
+    return (face_index >= 0) & (face_index < faces.shape[0])
+
+
+def at_corners(attributes: Tensor, faces: Tensor, face_index: Tensor, background: Tensor) -> Tensor:
+    """The attributes [B, V, C] at the three corners of the face of each pixel: [B, H, W, 3, C].
+
+    Background pixels read the triangle `background` [3, C] instead, so that nothing unseen is touched.
+    """
+    B, V, C = attributes.shape
+    padded = torch.cat([attributes, background.expand(B, 3, C)], 1)  # [B, V + 3, C]
+    extra = torch.arange(V, V + 3, device=faces.device)
+    triangles = torch.cat([faces.long(), extra[None]])  # [F + 1, 3]
+    corners = triangles[torch.where(in_mesh(face_index, faces), face_index, faces.shape[0]).long()]  # [B, H, W, 3]
+    images = torch.arange(B, device=faces.device)[:, None, None, None]
+    return padded[images, corners]
 
 
 def weigh(edges: Tensor, z: Tensor, perspective: bool) -> tuple[Tensor, Tensor]:

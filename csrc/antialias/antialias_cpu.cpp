@@ -1,0 +1,155 @@
+// antialias on the CPU: rows of pixels in parallel; the gradient of the positions within an image, vertex by vertex.
+#include <cstring>
+
+#include "antialias/antialias.h"
+#include "antialias/antialias_math.h"
+#include "core/pages.h"
+#include "core/parallel.h"
+#include "core/scratch.h"
+
+namespace focus {
+namespace {
+
+template <class T>
+void find_row(const AntialiasParams<T>& p, int64_t b, int64_t row) {
+  const AntialiasMesh& m = p.mesh;
+  const int64_t pixels = m.H * m.W, at = pixels * b + row * m.W;
+  const T* positions = p.positions + 3 * m.V * b;
+  for (int axis = 0; axis < 2; ++axis) {
+    int32_t* edges = p.edges + pixels * (2 * b + axis) + row * m.W;
+    const int64_t step = axis == 0 ? 1 : m.W, count = axis == 0 ? m.W - 1 : row + 1 < m.H ? m.W : 0;
+    std::memset(edges, 0, sizeof(int32_t) * static_cast<size_t>(m.W));
+    for (int64_t column = 0; column < count; ++column) {
+      const int32_t *ids = p.face_index + at + column, first = ids[0], second = ids[step];
+      if (first == second) continue;
+      const T* depth = p.depth + at + column;
+      edges[column] = edge_between(positions, m, p.opposite, first, second, depth[0], depth[step], axis, row, column);
+    }
+  }
+}
+
+// Calls body(side, exchange) for each side of a pixel that has a silhouette.
+template <class T, class Body>
+inline void for_sides(const T* positions, const AntialiasMesh& m, const int32_t* edges, int64_t row, int64_t column,
+                      const Body& body) {
+  for (int k = 0; k < 4; ++k) {
+    const Beside side = beside(k, row, column, m.H, m.W);
+    if (side.pair >= 0 && edges[side.pair] != 0)
+      body(side, exchange(positions, m.faces, edges[side.pair], side, row, column));
+  }
+}
+
+// Calls body(column) for each pixel of a row that touches a silhouette. `edges` [2, H, W] are those of the image.
+template <class Body>
+inline void for_touched(const AntialiasMesh& m, const int32_t* edges, int64_t row, const Body& body) {
+  const int32_t *right = edges + row * m.W, *lower = right + m.H * m.W;
+  const int32_t* upper = row > 0 ? lower - m.W : lower;
+  int32_t left = 0;
+  for (int64_t column = 0; column < m.W; ++column) {
+    if ((left | right[column] | lower[column] | upper[column]) != 0) body(column);
+    left = right[column];
+  }
+}
+
+}  // namespace
+
+template <class T>
+void antialias_cpu(const AntialiasParams<T>& p) {
+  const AntialiasMesh& m = p.mesh;
+  const int64_t pixels = m.H * m.W;
+  expect_large_pages(p.out, p.C * m.B * pixels);
+  expect_large_pages(p.edges, 2 * m.B * pixels);
+  parallel_for(m.B * m.H, p.threads, [&](int64_t job) { find_row(p, job / m.H, job % m.H); });
+  parallel_for(m.B * m.H, p.threads, [&](int64_t job) {
+    const int64_t b = job / m.H, row = job % m.H;
+    const T *positions = p.positions + 3 * m.V * b, *image = p.image + p.C * pixels * b;
+    T* out = p.out + p.C * pixels * b;
+    const int32_t* edges = p.edges + 2 * pixels * b;
+    for (int64_t c = 0; c < p.C; ++c)
+      std::memcpy(out + pixels * c + row * m.W, image + pixels * c + row * m.W, sizeof(T) * static_cast<size_t>(m.W));
+    for_touched(m, edges, row, [&](int64_t column) {
+      const int64_t pixel = row * m.W + column;
+      for_sides(positions, m, edges, row, column, [&](const Beside& side, const Exchange<T>& e) {
+        if (!e.takes_some) return;
+        for (int64_t c = 0; c < p.C; ++c)
+          out[pixels * c + pixel] += e.takes * (image[pixels * c + side.other] - image[pixels * c + pixel]);
+      });
+    });
+  });
+}
+
+namespace {
+
+template <class T>
+void image_grad_row(const AntialiasGradParams<T>& p, int64_t b, int64_t row) {
+  const AntialiasMesh& m = p.mesh;
+  const int64_t pixels = m.H * m.W;
+  const T *positions = p.positions + 3 * m.V * b, *grad = p.grad + p.C * pixels * b;
+  T* grad_image = p.grad_image + p.C * pixels * b;
+  const int32_t* edges = p.edges + 2 * pixels * b;
+  for (int64_t c = 0; c < p.C; ++c)
+    std::memcpy(grad_image + pixels * c + row * m.W, grad + pixels * c + row * m.W,
+                sizeof(T) * static_cast<size_t>(m.W));
+  for_touched(m, edges, row, [&](int64_t column) {
+    const int64_t pixel = row * m.W + column;
+    for_sides(positions, m, edges, row, column, [&](const Beside& side, const Exchange<T>& e) {
+      for (int64_t c = 0; c < p.C; ++c) {
+        T* at = grad_image + pixels * c + pixel;
+        if (e.takes_some) *at -= e.takes * grad[pixels * c + pixel];
+        if (e.gives_some) *at += e.gives * grad[pixels * c + side.other];
+      }
+    });
+  });
+}
+
+template <class T>
+void positions_grad_of_image(const AntialiasGradParams<T>& p, int64_t b) {
+  const AntialiasMesh& m = p.mesh;
+  uint8_t *seen = nullptr, *touched = nullptr;
+  auto carve = [&](char* block) {
+    Carve c(block);
+    seen = c.take<uint8_t>(m.F);
+    touched = c.take<uint8_t>(m.V);
+    return c.used();
+  };
+  carve(Scratch::get(carve(nullptr)));
+  std::memset(seen, 0, static_cast<size_t>(m.F));
+  std::memset(touched, 0, static_cast<size_t>(m.V));
+  const int32_t* edges = p.edges + 2 * m.H * m.W * b;
+  for (int64_t i = 0; i < 2 * m.H * m.W; ++i) {
+    if (edges[i] == 0) continue;
+    const int32_t corner = corner_of(edges[i]), k = corner % 3, *face = m.faces + (corner - k);
+    seen[corner / 3] |= static_cast<uint8_t>(1 << k);
+    touched[face[(k + 1) % 3]] = touched[face[(k + 2) % 3]] = 1;
+  }
+  T* grad_positions = p.grad_positions + 3 * m.V * b;
+  for (int64_t v = 0; v < m.V; ++v) {
+    T grad[2] = {0, 0};
+    if (touched[v] != 0) vertex_grad(p, seen, b, v, grad);
+    grad_positions[3 * v] = grad[0];
+    grad_positions[3 * v + 1] = grad[1];
+    grad_positions[3 * v + 2] = 0;
+  }
+}
+
+}  // namespace
+
+template <class T>
+void antialias_grad_cpu(const AntialiasGradParams<T>& p) {
+  const AntialiasMesh& m = p.mesh;
+  if (p.grad_image != nullptr) {
+    expect_large_pages(p.grad_image, p.C * m.B * m.H * m.W);
+    parallel_for(m.B * m.H, p.threads, [&](int64_t job) { image_grad_row(p, job / m.H, job % m.H); });
+  }
+  if (p.grad_positions != nullptr) {
+    expect_large_pages(p.grad_positions, 3 * m.B * m.V);
+    parallel_for(m.B, p.threads, [&](int64_t b) { positions_grad_of_image(p, b); });
+  }
+}
+
+template void antialias_cpu(const AntialiasParams<float>&);
+template void antialias_cpu(const AntialiasParams<double>&);
+template void antialias_grad_cpu(const AntialiasGradParams<float>&);
+template void antialias_grad_cpu(const AntialiasGradParams<double>&);
+
+}  // namespace focus

@@ -1,0 +1,3 @@
+from .op import antialias
+
+__all__ = ["antialias"]
