@@ -11,6 +11,7 @@ from tolerances import assert_same_faces
 from torch import Tensor
 
 import focus_kernels as fk
+from focus_kernels.ops.antialias import ref as antialias_ref
 from focus_kernels.ops.blend import ref as blend_ref
 from focus_kernels.ops.interpolate import ref as interpolate_ref
 from focus_kernels.ops.rasterize import ref as rasterize_ref
@@ -67,6 +68,27 @@ def interpolate(
 
     inputs = {"attributes": attributes, "barycentrics": raster.barycentrics}
     _hold("interpolate", scene, plain, inputs, outputs, cotangents, grads)
+
+
+def antialias(
+    scene: Scene,
+    image: Tensor,
+    raster: fk.Raster,
+    positions: Tensor,
+    outputs: Tensors,
+    cotangents: Tensors = (),
+    grads: Tensors = (),
+) -> None:
+    """Which edges are silhouettes is decided in float32, once: rounding may decide otherwise."""
+    mesh = scene.topology.to("cpu")
+    index, depth, corners = raster.face_index.cpu(), raster.depth.cpu(), positions.detach().cpu()
+
+    def plain(b, image, positions):
+        one = slice(b, b + 1)
+        edges = antialias_ref._EDGES(corners[one], mesh.faces, mesh.opposite, index[one], depth[one])
+        return (antialias_ref.blended(image, positions, mesh.faces, edges),)
+
+    _hold("antialias", scene, plain, {"image": image, "positions": positions}, outputs, cotangents, grads)
 
 
 def render_sh(scene: Scene, render: fk.Render, cotangents: Tensors = (), grads: Tensors = ()) -> None:

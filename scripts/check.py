@@ -26,7 +26,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 from builds import build  # noqa: E402  (tests/ is no package)
 
-OPS = ("vertex_normals", "shade_sh", "rasterize", "rasterize_rules", "interpolate", "render_sh")
+OPS = ("vertex_normals", "shade_sh", "rasterize", "rasterize_rules", "interpolate", "render_sh", "antialias")
 OTHERS = ("contract", "threads", "backends", "inputs", "topology", "camera", "compat_focus", "compat_pytorch3d")
 BATTERY = (*(f"tests/test_{name}.py" for name in (*OPS, *OTHERS)), "tests/test_fuzz_*.py")
 THREADED = tuple(f"tests/test_{name}.py" for name in (*OPS, "contract", "threads", "backends"))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-from meshes import generator, scene, soup, topology
+from meshes import generator, scene, soup, sphere, topology
 from tolerances import margin
 from torch import Tensor
 
@@ -102,6 +102,24 @@ def _render_sh(name: str, orthographic: bool = False, **options) -> Case:
     return Case(f"render_sh-{name}", "render_sh", faces, inputs["vertices"].shape[1], inputs, call)
 
 
+def _antialias(name: str, positions: Tensor, faces: Tensor, size: tuple[int, int]) -> Case:
+    def call(mesh, image, positions):
+        raster = fk.rasterize(positions.detach().double(), mesh, size, cull=None)
+        return (fk.antialias(image, raster._replace(depth=raster.depth.to(image.dtype)), positions, mesh),)
+
+    assert margin(positions, faces, size) > 1e-4  # as above
+    inputs = {"image": _rand(12, 3, 2, *size), "positions": positions}
+    return Case(f"antialias-{name}", "antialias", faces, positions.shape[1], inputs, call)
+
+
+def _ball(size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Bumpy balls of three sizes."""
+    vertices, faces = sphere(5, 1.0)
+    reach = torch.tensor([3.2, 2.7, 2.1], dtype=torch.float64)[:, None, None]
+    middle = torch.tensor([size[1] / 2, size[0] / 2, 20.0])
+    return vertices * reach * (1 + 0.08 * _rand(13, 3, len(vertices), 1)) + middle, faces
+
+
 def _blend() -> Case:
     inputs = {"mean": _rand(8, 9, 3), "basis": _rand(9, 4, 9, 3), "coeffs": _rand(10, 3, 4)}
     call = lambda _, **inputs: (fk.blend(**inputs),)
@@ -119,6 +137,8 @@ CASES = [
     _render_sh("perspective"),
     _render_sh("orthographic", orthographic=True),
     _render_sh("focus", normals="focus", perspective_correct=False, coverage="inclusive"),
+    _antialias("bodies", *_ball((7, 8)), (7, 8)),
+    _antialias("soup", *soup(22, 3, 6, (6, 7), scale=0.9), (6, 7)),
     _blend(),
 ]
 KERNEL_CASES = [case for case in CASES if case.op != "blend"]

@@ -182,12 +182,31 @@ def _render_sh(scene: Scene, device: str) -> Call:
     return Call("render_sh", inputs, call)
 
 
+def _antialias(scene: Scene, device: str) -> Call:
+    n = _Numbers(scene, device)
+    positions, net = made(scene.mesh, scene.dtype, device)
+    raster = fk.rasterize(positions, net, scene.mesh.size, **scene.rule)
+    index = raster.face_index
+    if scene.seed % 3 == 0:  # ids in no order here and there, some of another mesh
+        stray = torch.randint(-2, net.num_faces + 2, index.shape, generator=n.g).int().to(device)
+        index = torch.where(torch.rand(index.shape, generator=n.g).to(device) < 0.3, stray, index)
+    channels = (0, 1, 2, 3, 4, 5, 8, 16, 33)[scene.seed % 9]
+    image = n.cast(n.normal(len(positions), channels, *scene.mesh.size))
+
+    def call(image, positions, face_index, depth):
+        return (fk.antialias(image, fk.Raster(face_index, None, depth), positions, net),)
+
+    inputs = {"image": image, "positions": positions, "face_index": index, "depth": raster.depth}
+    return Call("antialias", inputs, call, constant=("depth",))
+
+
 OPS: dict[str, Callable[[Scene, str], Call]] = {
     "vertex_normals": _vertex_normals,
     "shade_sh": _shade_sh,
     "rasterize": _rasterize,
     "interpolate": _interpolate,
     "render_sh": _render_sh,
+    "antialias": _antialias,
 }
 
 

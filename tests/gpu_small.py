@@ -82,11 +82,25 @@ def _render_sh(name: str, rings: int, size: tuple[int, int], orthographic: bool 
     return Case(f"render_sh-{name}", "render_sh", faces, inputs["vertices"].shape[1], inputs, call)
 
 
+def _antialias(name: str, rings: int, size: tuple[int, int]) -> Case:
+    inputs = scene(10, 2, rings, size)
+
+    def call(mesh, image, positions):
+        raster = fk.rasterize(positions.detach(), mesh, size)
+        return (fk.antialias(image, raster, positions, mesh),)
+
+    positions = fk.Camera(inputs["K"], inputs["R"], inputs["t"]).project(inputs["vertices"])
+    values = {"image": _rand(11, 2, 3, *size), "positions": positions}
+    return Case(f"antialias-{name}", "antialias", inputs["faces"], positions.shape[1], values, call)
+
+
 _RENDER = ("vertices_kernel", *DRAW[:2], "shade_pixels_kernel", *SEEN, "seen_vertices_kernel", "vertices_grad_kernel")
 _RENDER += ("normals_grad_kernel", "parts_kernel")
 _NORMALS = ("normals_kernel", "normal_sums_grad_kernel", "normal_vertices_grad_kernel")
 _SHADE = ("shade_kernel", "shade_grad_kernel", "shade_parts_kernel")
 _RASTER = (*DRAW, *SEEN, "gather_positions_kernel")
+_SMOOTH = (*DRAW, "find_edges_kernel", "blend_edges_kernel", "image_grad_kernel", "seen_edges_kernel")
+_SMOOTH += ("silhouette_grad_kernel",)
 _WEIGHTS = (*_RASTER, "interpolate_kernel", "weights_grad_kernel")
 
 # Each case and the kernels that its forward and backward launch.
@@ -100,6 +114,8 @@ KERNELS_OF = [
     # Faces seen in more and in fewer than 64 samples; channels in two chunks.
     (_interpolate("by_warps", F=60, size=(40, 50), scale=0.6, C=6), (*_WEIGHTS, "gather_small_kernel")),
     (_interpolate("by_blocks", F=2, size=(40, 50), scale=2.0, C=3), (*_WEIGHTS, "gather_large_kernel")),
+    (_antialias("small_faces", rings=20, size=(40, 37)), _SMOOTH),
+    (_antialias("large_faces", rings=4, size=(40, 37)), _SMOOTH),
     (_render_sh("small_faces", rings=12, size=(40, 37)), _RENDER),
     (_render_sh("large_faces", rings=3, size=(61, 70)), _RENDER),
     (_render_sh("orthographic", rings=8, size=(40, 37), orthographic=True, cull=None), _RENDER),

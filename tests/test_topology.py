@@ -25,6 +25,23 @@ def test_table_of_corners(dtype):
         assert mine == [corner for corner in range(90) if faces.reshape(-1)[corner] == v]
 
 
+def test_table_of_opposite_corners():
+    """Against a loop; few vertices, so that edges have any number of faces, in both directions."""
+    faces = torch.randint(6, (25, 3), generator=generator(2))
+    mesh = fk.Topology(faces, 6)
+    assert mesh.opposite.dtype == torch.int32 and mesh.opposite.shape == (75,)
+    rows = faces.tolist()
+    edge = [(rows[c // 3][(c + 1) % 3], rows[c // 3][(c + 2) % 3]) for c in range(75)]
+    want = []
+    for c, (a, b) in enumerate(edge):
+        others = [d for d in range(75) if d != c and sorted(edge[d]) == sorted((a, b))]
+        want.append(others[0] if len(others) == 1 and a != b and edge[others[0]] == (b, a) else -1)
+    assert mesh.opposite.tolist() == want and 0 < sum(c >= 0 for c in want) < 50
+    vertices, faces = sphere(5)
+    opposite = fk.Topology(faces, len(vertices)).opposite.long()
+    assert (opposite >= 0).all() and opposite[opposite].equal(torch.arange(3 * len(faces)))
+
+
 def test_faces_are_a_copy():
     faces = torch.tensor([[0, 1, 2]], dtype=torch.int32)
     mesh = fk.Topology(faces, 3)
@@ -47,7 +64,9 @@ def test_no_faces(V):
 
 
 def same(one: fk.Topology, other: fk.Topology) -> bool:
-    tensors = all(getattr(one, name).equal(getattr(other, name)) for name in ("faces", "offsets", "corners"))
+    tensors = all(
+        getattr(one, name).equal(getattr(other, name)) for name in ("faces", "offsets", "corners", "opposite")
+    )
     return tensors and (one.num_faces, one.num_vertices) == (other.num_faces, other.num_vertices)
 
 
@@ -71,7 +90,9 @@ def test_to():
     assert mesh.to("cpu") is mesh and mesh.to(torch.device("cpu")) is mesh
     there = mesh.to("meta")
     assert there.device.type == "meta" and there.num_faces == 1 and there.num_vertices == 3
-    assert {there.faces.device, there.offsets.device, there.corners.device} == {torch.device("meta")}
+    assert {getattr(there, name).device for name in ("faces", "offsets", "corners", "opposite")} == {
+        torch.device("meta")
+    }
     if torch.cuda.is_available():
         assert same(mesh, mesh.to("cuda").to("cpu"))
 

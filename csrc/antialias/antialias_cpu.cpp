@@ -124,11 +124,11 @@ void positions_grad_of_image(const AntialiasGradParams<T>& p, int64_t b) {
   }
   T* grad_positions = p.grad_positions + 3 * m.V * b;
   for (int64_t v = 0; v < m.V; ++v) {
-    T grad[2] = {0, 0};
+    Vec3<T> grad = {0, 0, 0};
     if (touched[v] != 0) vertex_grad(p, seen, b, v, grad);
-    grad_positions[3 * v] = grad[0];
-    grad_positions[3 * v + 1] = grad[1];
-    grad_positions[3 * v + 2] = 0;
+    grad_positions[3 * v] = grad.x;
+    grad_positions[3 * v + 1] = grad.y;
+    grad_positions[3 * v + 2] = grad.z;
   }
 }
 

@@ -8,7 +8,7 @@ namespace focus {
 namespace {
 
 template <class T>
-__global__ void __launch_bounds__(kThreads) find_edges_kernel(AntialiasParams<T> p) {
+__global__ void __launch_bounds__(kThreads, sizeof(T) == 4 ? 4 : 3) find_edges_kernel(AntialiasParams<T> p) {
   const AntialiasMesh& m = p.mesh;
   const int64_t pixels = m.H * m.W, pixel = thread();
   if (pixel >= pixels) return;
@@ -28,7 +28,7 @@ __global__ void __launch_bounds__(kThreads) find_edges_kernel(AntialiasParams<T>
 }
 
 template <class T>
-__global__ void __launch_bounds__(kThreads) blend_edges_kernel(AntialiasParams<T> p) {
+__global__ void __launch_bounds__(kThreads, sizeof(T) == 4 ? 4 : 2) blend_edges_kernel(AntialiasParams<T> p) {
   const AntialiasMesh& m = p.mesh;
   const int64_t pixels = m.H * m.W, pixel = thread();
   if (pixel >= pixels) return;
@@ -38,6 +38,7 @@ __global__ void __launch_bounds__(kThreads) blend_edges_kernel(AntialiasParams<T
     const T* image = p.image + p.C * pixels * b;
     T* out = p.out + p.C * pixels * b;
     for (int64_t c = 0; c < p.C; ++c) out[pixels * c + pixel] = image[pixels * c + pixel];
+#pragma unroll 1
     for (int k = 0; k < 4; ++k) {
       const Beside side = beside(k, row, column, m.H, m.W);
       const int32_t code = side.pair >= 0 ? p.edges[2 * pixels * b + side.pair] : 0;
@@ -51,7 +52,7 @@ __global__ void __launch_bounds__(kThreads) blend_edges_kernel(AntialiasParams<T
 }
 
 template <class T>
-__global__ void __launch_bounds__(kThreads) image_grad_kernel(AntialiasGradParams<T> p) {
+__global__ void __launch_bounds__(kThreads, sizeof(T) == 4 ? 4 : 2) image_grad_kernel(AntialiasGradParams<T> p) {
   const AntialiasMesh& m = p.mesh;
   const int64_t pixels = m.H * m.W, pixel = thread();
   if (pixel >= pixels) return;
@@ -61,6 +62,7 @@ __global__ void __launch_bounds__(kThreads) image_grad_kernel(AntialiasGradParam
     const T* grad = p.grad + p.C * pixels * b;
     T* grad_image = p.grad_image + p.C * pixels * b;
     for (int64_t c = 0; c < p.C; ++c) grad_image[pixels * c + pixel] = grad[pixels * c + pixel];
+#pragma unroll 1
     for (int k = 0; k < 4; ++k) {
       const Beside side = beside(k, row, column, m.H, m.W);
       const int32_t code = side.pair >= 0 ? p.edges[2 * pixels * b + side.pair] : 0;
@@ -89,17 +91,17 @@ __global__ void __launch_bounds__(kThreads) seen_edges_kernel(AntialiasGradParam
 }
 
 template <class T>
-__global__ void __launch_bounds__(kThreads) silhouette_grad_kernel(AntialiasGradParams<T> p) {
+__global__ void __launch_bounds__(kThreads, sizeof(T) == 4 ? 2 : 1) silhouette_grad_kernel(AntialiasGradParams<T> p) {
   const AntialiasMesh& m = p.mesh;
   const int64_t v = thread();
   if (v >= m.V) return;
   for (int64_t b = blockIdx.y; b < m.B; b += gridDim.y) {
-    T grad[2] = {0, 0};
+    Vec3<T> grad = {0, 0, 0};
     vertex_grad(p, p.seen + m.F * b, b, v, grad);
     T* at = p.grad_positions + 3 * (m.V * b + v);
-    at[0] = grad[0];
-    at[1] = grad[1];
-    at[2] = 0;
+    at[0] = grad.x;
+    at[1] = grad.y;
+    at[2] = grad.z;
   }
 }
 

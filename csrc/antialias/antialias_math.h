@@ -78,10 +78,15 @@ FOCUS_HD Walk walk(const T* positions, const AntialiasMesh& m, const int32_t* op
     const Flat<T> v[3] = {flat_at(positions, face[0], axis), flat_at(positions, face[1], axis),
                           flat_at(positions, face[2], axis)};
     const bool above[3] = {v[0].w <= line, v[1].w <= line, v[2].w <= line};
-    int k = 0;
-    while (k < 3 && !(above[(k + 1) % 3] == down && above[(k + 2) % 3] != down)) ++k;
-    if (k == 3) return Walk::kLost;
-    const Flat<T>&from = v[(k + 1) % 3], &to = v[(k + 2) % 3];
+    int k = -1;
+    Flat<T> from = v[0], to = v[0];
+    for (int i = 0; i < 3; ++i) {  // at most one of them
+      if (above[(i + 1) % 3] != down || above[(i + 2) % 3] == down) continue;
+      k = i;
+      from = v[(i + 1) % 3];
+      to = v[(i + 2) % 3];
+    }
+    if (k < 0) return Walk::kLost;
     const T u = (down ? Crossed<T>{from, to, 0, 0} : Crossed<T>{to, from, 0, 0}).at(line);
     if (!(static_cast<T>(way) * (u - target) < 0)) return Walk::kLost;
     corner = 3 * f + k;
@@ -93,6 +98,9 @@ FOCUS_HD Walk walk(const T* positions, const AntialiasMesh& m, const int32_t* op
   }
   return Walk::kLost;
 }
+
+// A surface that is seen at a centre does not end before it but by rounding; farther, the picture is another one.
+constexpr double kBehind = -0.5;
 
 // What lies between a pair, as `edges` has it. The nearer surface is asked first.
 template <class T>
@@ -111,7 +119,9 @@ FOCUS_HD int32_t edge_between(const T* positions, const AntialiasMesh& m, const 
                                : walk(positions, m, opposite, first, second, axis, line, centre + 1, 1, corner);
     if (end == Walk::kArrived) return 0;
     if (end == Walk::kLost) continue;
-    return !crossed_at(positions, m.faces, corner, axis).of(axis) ? 0 : of_second ? -1 - corner : 1 + corner;
+    const Crossed<T> edge = crossed_at(positions, m.faces, corner, axis);
+    const T t = of_second ? (centre + 1) - edge.at(line) : edge.at(line) - centre;
+    return !edge.of(axis) || !(t >= T(kBehind)) ? 0 : of_second ? -1 - corner : 1 + corner;
   }
   return 0;
 }
@@ -181,10 +191,10 @@ FOCUS_HD Exchange<T> exchange(const T* positions, const int32_t* faces, int32_t 
   return {c.far, c.near, c.changes_far(), c.changes_near()};
 }
 
-// Adds to grad[2] what one pair across a silhouette edge gives to an end of it. j, i: the pair's place along u and w.
+// Adds to `grad` what one pair across a silhouette edge gives to an end of it. j, i: the pair's place along u and w.
 template <class T>
 FOCUS_HD void add_pair_grad(const AntialiasGradParams<T>& p, int64_t b, const Crossed<T>& edge, int32_t code, int axis,
-                            int64_t i, int64_t j, bool to_b, T grad[2]) {
+                            int64_t i, int64_t j, bool to_b, Flat<T>& grad) {
   const int64_t pixels = p.mesh.H * p.mesh.W, along = axis == 0 ? 1 : p.mesh.W, across = axis == 0 ? p.mesh.W : 1;
   const T line = static_cast<T>(i) + T(0.5);
   const Cover<T> c = cover(edge, code, line, static_cast<T>(j) + T(0.5));
@@ -202,13 +212,13 @@ FOCUS_HD void add_pair_grad(const AntialiasGradParams<T>& p, int64_t b, const Cr
   const T grad_h = (grad_near + grad_far) * (c.rate - c.rate * c.rate), slope = edge.slope();
   const T grad_slope = T(0.5) * (slope < 0 ? -grad_h : grad_h) / (edge.b.w - edge.a.w), share = edge.share(line);
   const T grad_end = to_b ? grad_u * share + grad_slope : grad_u * (1 - share) - grad_slope;
-  grad[axis] += grad_end;
-  grad[1 - axis] -= grad_end * slope;
+  grad.u += grad_end;
+  grad.w -= grad_end * slope;
 }
 
 // The same of all pairs across the edge opposite `corner`, to its end `v`, line by line.
 template <class T>
-FOCUS_HD void add_edge_grad(const AntialiasGradParams<T>& p, int64_t b, int32_t corner, int32_t v, T grad[2]) {
+FOCUS_HD void add_edge_grad(const AntialiasGradParams<T>& p, int64_t b, int32_t corner, int32_t v, Vec3<T>& grad) {
   const AntialiasMesh& m = p.mesh;
   const T* positions = p.positions + 3 * m.V * b;
   const int axis = crossed_at(positions, m.faces, corner, 0).of(0) ? 0 : 1;
@@ -216,6 +226,7 @@ FOCUS_HD void add_edge_grad(const AntialiasGradParams<T>& p, int64_t b, int32_t 
   const int32_t* edges = p.edges + m.H * m.W * (2 * b + axis);
   const int64_t lines = axis == 0 ? m.H : m.W, length = axis == 0 ? m.W : m.H;
   const int64_t along = axis == 0 ? 1 : m.W, across = axis == 0 ? m.W : 1;
+  Flat<T> sum = {0, 0};
   const T start = std::ceil(edge.a.w - T(0.5));
   for (int64_t i = start > 0 ? static_cast<int64_t>(start) : 0; i < lines; ++i) {
     const T line = static_cast<T>(i) + T(0.5), u = edge.at(line);
@@ -226,15 +237,17 @@ FOCUS_HD void add_edge_grad(const AntialiasGradParams<T>& p, int64_t b, int32_t 
     for (int64_t j = middle > 1 ? middle - 1 : 0; j <= middle + 1 && j + 1 < length; ++j) {
       const int32_t code = edges[i * across + j * along];
       if (code == corner + 1 || code == -1 - corner)
-        add_pair_grad(p, b, edge, code, axis, i, j, edge.b_vertex == v, grad);
+        add_pair_grad(p, b, edge, code, axis, i, j, edge.b_vertex == v, sum);
     }
   }
+  grad.x += axis == 0 ? sum.u : sum.w;
+  grad.y += axis == 0 ? sum.w : sum.u;
 }
 
 // Gradient of one vertex, from the silhouette edges around it in the order of its corners. seen[f] has bit k where the
 // edge opposite corner k of face f is one.
 template <class T, class Seen>
-FOCUS_HD void vertex_grad(const AntialiasGradParams<T>& p, const Seen* seen, int64_t b, int64_t v, T grad[2]) {
+FOCUS_HD void vertex_grad(const AntialiasGradParams<T>& p, const Seen* seen, int64_t b, int64_t v, Vec3<T>& grad) {
   const int32_t end = p.offsets[v + 1];
   for (int32_t j = p.offsets[v]; j < end; ++j) {
     const int32_t f = p.corners[j] / 3, k = p.corners[j] - 3 * f;

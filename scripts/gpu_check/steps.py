@@ -18,7 +18,16 @@ ON_GPU = ("tests/test_cuda.py", "tests/test_cuda_agreement.py")
 PER_DEVICE = tuple(
     f"tests/test_{name}.py"
     for name in (
-        *("backends", "blend", "compat_focus", "compat_pytorch3d", "interpolate", "rasterize", "rasterize_rules"),
+        *(
+            "antialias",
+            "backends",
+            "blend",
+            "compat_focus",
+            "compat_pytorch3d",
+            "interpolate",
+            "rasterize",
+            "rasterize_rules",
+        ),
         *("render_sh", "shade_sh", "vertex_normals"),
     )
 )

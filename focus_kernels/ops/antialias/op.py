@@ -29,7 +29,7 @@ def antialias(image: Tensor, raster: Raster, positions: Tensor, topology: Topolo
     summed over the four neighbours of a pixel. With t the way from the near centre to the edge (1 = the far centre),
     v = t - 1/2, and h half the columns by which the edge moves per row (or the reverse): far = 0 and near = -v where
     v <= -h; far = v and near = 0 where v >= h; else far = (v + h)^2 / 4h and near = (h - v)^2 / 4h. Every other pixel
-    keeps its bits.
+    keeps its bits. An edge between an outer pixel's centre and the border of the image is not seen.
 
     Args:
         image: [B, C, H, W], any C >= 0, float32 or float64 (half precision is widened inside autocast). Background and

@@ -7,6 +7,8 @@ from torch.nn.functional import pad
 from ..._library import register
 from ..rasterize.ref import _drawable, in_mesh
 
+_BEHIND = -0.5  # a surface that is seen at a centre does not end before it but by rounding
+
 
 def why_not(*args) -> list[str]:
     return []
@@ -54,15 +56,9 @@ def _cover(positions: Tensor, faces: Tensor, code: Tensor, axis: int) -> tuple[T
     spare = torch.arange(len(flat) - 2, len(flat), device=faces.device)
     ends = flat[torch.where(found, ends, spare)]
     a, b = positions[torch.arange(B, device=faces.device)[:, None, None, None], ends].unbind(3)  # [B, H', W', 3]
-    swap = (b[..., 1 - axis] < a[..., 1 - axis])[..., None]
-    a, b = torch.where(swap, b, a), torch.where(swap, a, b)
-    place = [torch.arange(size, device=code.device, dtype=positions.dtype) + 0.5 for size in code.shape[1:]]
-    row, column = place[0][:, None], place[1]
-    line, centre = (row, column) if axis == 0 else (column, row)
-    run, rise = b[..., axis] - a[..., axis], b[..., 1 - axis] - a[..., 1 - axis]
-    at = a[..., axis] + (line - a[..., 1 - axis]) / rise * run
-    t = torch.where(code < 0, centre + 1 - at, at - centre)
-    slope = run / rise
+    row, column = (torch.arange(size, device=code.device, dtype=positions.dtype) + 0.5 for size in code.shape[1:])
+    line, centre = (row[:, None], column) if axis == 0 else (column, row[:, None])
+    t, slope = _crossing(a, b, axis, line, centre, code < 0)
     held = t < 0
     v = torch.where(held, 0, t) - 0.5
     h = 0.5 * torch.where(held, slope.detach(), slope).abs()
@@ -107,8 +103,8 @@ def _edges(positions: Tensor, faces: Tensor, opposite: Tensor, face_index: Tenso
             code[pairs[found]] = torch.where(of_second[found], -1 - corner[found], 1 + corner[found])
             rest = ~found & ~arrived
             pairs, of_second = pairs[rest], ~of_second[rest]
-        steep = _of_axis(positions, faces, image, code.abs() - 1, axis)
-        edges[image, axis, row, column] = torch.where(steep, code, 0).int()
+        kept = _kept(positions, faces, image, code, axis, line, centre)
+        edges[image, axis, row, column] = torch.where(kept, code, 0).int()
     return edges
 
 
@@ -154,13 +150,24 @@ def _walk(positions, faces, opposite, side, image, face, other, axis, line, targ
     return corner, arrived
 
 
-def _of_axis(positions: Tensor, faces: Tensor, image: Tensor, corner: Tensor, axis: int) -> Tensor:
-    """Whether the edges opposite these corners are taken across rows (axis 0) or columns (1)."""
-    corner = corner.clamp(min=0)
+def _kept(positions, faces, image, code, axis, line, centre) -> Tensor:
+    """Whether the edges are taken across rows (axis 0) or columns (1), and are not those of another picture."""
+    corner = (code.abs() - 1).clamp(min=0)
     face, k = faces[corner // 3].long(), corner % 3
     ends = face.gather(1, torch.stack([(k + 1) % 3, (k + 2) % 3], 1))
-    size = (positions[image, ends[:, 1]] - positions[image, ends[:, 0]]).abs()
-    return size[:, 0] <= size[:, 1] if axis == 0 else size[:, 1] < size[:, 0]
+    a, b = positions[image, ends[:, 0]], positions[image, ends[:, 1]]  # [N, 3]
+    t, _ = _crossing(a, b, axis, line, centre, code < 0)
+    size = (b - a).abs()
+    return (size[:, 0] <= size[:, 1] if axis == 0 else size[:, 1] < size[:, 0]) & (t >= _BEHIND)
+
+
+def _crossing(a, b, axis, line, centre, second) -> tuple[Tensor, Tensor]:
+    """The way from the near centre to the edge between a and b [..., 3], and the slope of the edge."""
+    swap = (b[..., 1 - axis] < a[..., 1 - axis])[..., None]
+    a, b = torch.where(swap, b, a), torch.where(swap, a, b)
+    run, rise = b[..., axis] - a[..., axis], b[..., 1 - axis] - a[..., 1 - axis]
+    at = a[..., axis] + (line - a[..., 1 - axis]) / rise * run
+    return torch.where(second, centre + 1 - at, at - centre), run / rise
 
 
 # An op of its own, so that torch.compile sees one node of a known shape.
