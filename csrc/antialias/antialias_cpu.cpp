@@ -3,13 +3,79 @@
 
 #include "antialias/antialias.h"
 #include "antialias/antialias_math.h"
+#include "antialias/antialias_sides.h"
+#include "core/cpu.h"
 #include "core/pages.h"
 #include "core/parallel.h"
 #include "core/scratch.h"
+#include "rasterize/rasterize_image.h"
 
 namespace focus {
+namespace baseline {
+extern const SideKernels side_table;
+}
+#ifdef FOCUS_X86_SIMD
+namespace avx2 {
+extern const SideKernels side_table;
+}
+namespace avx512 {
+extern const SideKernels side_table;
+}
+#endif
+
+const SideKernels& side_kernels() {
+#ifdef FOCUS_X86_SIMD
+  if (isa() == Isa::avx512) return avx512::side_table;
+  if (isa() == Isa::avx2) return avx2::side_table;
+#endif
+  return baseline::side_table;
+}
+
 namespace {
 
+// Where an image has fewer pixels than this share of the faces, every pair is looked at without a search before.
+constexpr int64_t kFacesPerPixel = 16;
+
+// Marks, in edges [2, H, W], the pairs that the edge opposite `corner` may pass between, and their neighbours.
+template <class T>
+void mark_pairs(const T* positions, const AntialiasMesh& m, int32_t corner, int32_t* edges) {
+  const int axis = crossed_at(positions, m.faces, corner, 0).of(0) ? 0 : 1;
+  const Crossed<T> edge = crossed_at(positions, m.faces, corner, axis);
+  for_lines(m, edge, axis, [&](int64_t, int64_t, int64_t pixel) { edges[m.H * m.W * axis + pixel] = 1; });
+}
+
+// Most pairs of a fine mesh have two faces and no silhouette between them. To follow the surface between each costs
+// several times what it takes to look at every face once: silhouettes are few, so mark the pairs that they may be in.
+template <class T>
+void mark_image(const AntialiasParams<T>& p, int64_t b) {
+  const AntialiasMesh& m = p.mesh;
+  const int64_t pairs = 2 * m.H * m.W;
+  int32_t* edges = p.edges + pairs * b;
+  const bool all = m.F / kFacesPerPixel > m.H * m.W;
+  std::memset(edges, all ? 1 : 0, sizeof(int32_t) * static_cast<size_t>(pairs));
+  if (all) return;
+  T* points = nullptr;
+  int8_t* side = nullptr;
+  auto carve = [&](char* block) {
+    Carve c(block);
+    points = c.take<T>(4 * m.V);
+    side = c.take<int8_t>(m.F);
+    return c.used();
+  };
+  carve(Scratch::get(carve(nullptr)));
+  const T* positions = p.positions + 3 * m.V * b;
+  make_points(positions, m.V, points);
+  find_sides(points, m.faces, m.F, side);
+  for (int64_t f = 0; f < m.F; ++f) {
+    const int8_t own = side[f];
+    const int32_t* across = p.opposite + 3 * f;
+    if (own == 0) continue;
+    for (int k = 0; k < 3; ++k)
+      if (across[k] < 0 || side[across[k] / 3] != own) mark_pairs(positions, m, static_cast<int32_t>(3 * f + k), edges);
+  }
+}
+
+// Of the marked pairs, what lies between them; nothing between the others.
 template <class T>
 void find_row(const AntialiasParams<T>& p, int64_t b, int64_t row) {
   const AntialiasMesh& m = p.mesh;
@@ -18,13 +84,15 @@ void find_row(const AntialiasParams<T>& p, int64_t b, int64_t row) {
   for (int axis = 0; axis < 2; ++axis) {
     int32_t* edges = p.edges + pixels * (2 * b + axis) + row * m.W;
     const int64_t step = axis == 0 ? 1 : m.W, count = axis == 0 ? m.W - 1 : row + 1 < m.H ? m.W : 0;
-    std::memset(edges, 0, sizeof(int32_t) * static_cast<size_t>(m.W));
     for (int64_t column = 0; column < count; ++column) {
+      if (edges[column] == 0) continue;
       const int32_t *ids = p.face_index + at + column, first = ids[0], second = ids[step];
-      if (first == second) continue;
       const T* depth = p.depth + at + column;
-      edges[column] = edge_between(positions, m, p.opposite, first, second, depth[0], depth[step], axis, row, column);
+      edges[column] = first == second ? 0
+                                      : edge_between(positions, m, p.opposite, first, second, depth[0], depth[step],
+                                                     axis, row, column);
     }
+    for (int64_t column = count; column < m.W; ++column) edges[column] = 0;
   }
 }
 
@@ -59,6 +127,7 @@ void antialias_cpu(const AntialiasParams<T>& p) {
   const int64_t pixels = m.H * m.W;
   expect_large_pages(p.out, p.C * m.B * pixels);
   expect_large_pages(p.edges, 2 * m.B * pixels);
+  parallel_for(m.B, p.threads, [&](int64_t b) { mark_image(p, b); });
   parallel_for(m.B * m.H, p.threads, [&](int64_t job) { find_row(p, job / m.H, job % m.H); });
   parallel_for(m.B * m.H, p.threads, [&](int64_t job) {
     const int64_t b = job / m.H, row = job % m.H;

@@ -191,6 +191,23 @@ FOCUS_HD Exchange<T> exchange(const T* positions, const int32_t* faces, int32_t 
   return {c.far, c.near, c.changes_far(), c.changes_near()};
 }
 
+// Calls body(i, j, pixel) for the pairs that an edge of this axis may pass between, line by line: j, i is their place
+// along u and w, and `pixel` the first one. Of rounding, a pair may be the one before or after.
+template <class T, class Body>
+FOCUS_HD void for_lines(const AntialiasMesh& m, const Crossed<T>& edge, int axis, const Body& body) {
+  const int64_t lines = axis == 0 ? m.H : m.W, length = axis == 0 ? m.W : m.H;
+  const int64_t along = axis == 0 ? 1 : m.W, across = axis == 0 ? m.W : 1;
+  const T start = std::ceil(edge.a.w - T(0.5));
+  for (int64_t i = start > 0 ? static_cast<int64_t>(start) : 0; i < lines; ++i) {
+    const T line = static_cast<T>(i) + T(0.5), u = edge.at(line);
+    if (!(line < edge.b.w)) break;
+    if (!(u > -1 && u < static_cast<T>(length) + 1)) continue;
+    const int64_t middle = static_cast<int64_t>(std::floor(u - T(0.5)));
+    for (int64_t j = middle > 1 ? middle - 1 : 0; j <= middle + 1 && j + 1 < length; ++j)
+      body(i, j, i * across + j * along);
+  }
+}
+
 // Adds to `grad` what one pair across a silhouette edge gives to an end of it. j, i: the pair's place along u and w.
 template <class T>
 FOCUS_HD void add_pair_grad(const AntialiasGradParams<T>& p, int64_t b, const Crossed<T>& edge, int32_t code, int axis,
@@ -224,22 +241,11 @@ FOCUS_HD void add_edge_grad(const AntialiasGradParams<T>& p, int64_t b, int32_t 
   const int axis = crossed_at(positions, m.faces, corner, 0).of(0) ? 0 : 1;
   const Crossed<T> edge = crossed_at(positions, m.faces, corner, axis);
   const int32_t* edges = p.edges + m.H * m.W * (2 * b + axis);
-  const int64_t lines = axis == 0 ? m.H : m.W, length = axis == 0 ? m.W : m.H;
-  const int64_t along = axis == 0 ? 1 : m.W, across = axis == 0 ? m.W : 1;
   Flat<T> sum = {0, 0};
-  const T start = std::ceil(edge.a.w - T(0.5));
-  for (int64_t i = start > 0 ? static_cast<int64_t>(start) : 0; i < lines; ++i) {
-    const T line = static_cast<T>(i) + T(0.5), u = edge.at(line);
-    if (!(line < edge.b.w)) break;
-    if (!(u > -1 && u < static_cast<T>(length) + 1)) continue;
-    // Of rounding, the pair may be the one before or after.
-    const int64_t middle = static_cast<int64_t>(std::floor(u - T(0.5)));
-    for (int64_t j = middle > 1 ? middle - 1 : 0; j <= middle + 1 && j + 1 < length; ++j) {
-      const int32_t code = edges[i * across + j * along];
-      if (code == corner + 1 || code == -1 - corner)
-        add_pair_grad(p, b, edge, code, axis, i, j, edge.b_vertex == v, sum);
-    }
-  }
+  for_lines(m, edge, axis, [&](int64_t i, int64_t j, int64_t pixel) {
+    const int32_t code = edges[pixel];
+    if (code == corner + 1 || code == -1 - corner) add_pair_grad(p, b, edge, code, axis, i, j, edge.b_vertex == v, sum);
+  });
   grad.x += axis == 0 ? sum.u : sum.w;
   grad.y += axis == 0 ? sum.w : sum.u;
 }

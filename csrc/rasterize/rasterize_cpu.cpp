@@ -1,7 +1,4 @@
 // rasterize on the CPU: images, cut into stripes when there are fewer images than threads, run in parallel.
-#include <cmath>
-#include <limits>
-
 #include "core/cpu.h"
 #include "core/pages.h"
 #include "core/parallel.h"
@@ -30,23 +27,6 @@ const RasterKernels& raster_kernels() {
 #endif
   return baseline::raster_table;
 }
-
-namespace {
-
-// positions [V, 3] -> points [V, 4], NaN where a vertex cannot be drawn: then no comparison with its triangles is true.
-template <class T>
-void make_points(const T* positions, int64_t V, T* points) {
-  for (int64_t v = 0; v < V; ++v) {
-    T x = positions[3 * v], y = positions[3 * v + 1], z = positions[3 * v + 2];
-    if (!drawable(x, y, z)) x = y = z = std::numeric_limits<T>::quiet_NaN();
-    points[4 * v] = x;
-    points[4 * v + 1] = y;
-    points[4 * v + 2] = z;
-    points[4 * v + 3] = 0;
-  }
-}
-
-}  // namespace
 
 template <class T>
 void rasterize_cpu(const RasterizeParams<T>& p) {

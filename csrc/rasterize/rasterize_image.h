@@ -3,9 +3,11 @@
 #pragma once
 #include <algorithm>
 #include <cstdint>
+#include <limits>
 
 #include "core/scratch.h"
 #include "rasterize/rasterize.h"
+#include "rasterize/rasterize_math.h"
 
 namespace focus {
 
@@ -33,6 +35,19 @@ inline void take(Carve& c, int64_t pixels, DepthBuffer<double>& b) {
 // Into how many stripes to cut each image, so that few images keep many threads busy.
 inline int64_t stripes_of(int64_t B, int64_t H, int threads) {
   return B == 0 || B >= threads ? 1 : std::max<int64_t>(1, std::min<int64_t>((threads + B - 1) / B, H / 16));
+}
+
+// positions [V, 3] -> points [V, 4], NaN where a vertex cannot be drawn: then no comparison with its triangles is true.
+template <class T>
+static inline void make_points(const T* positions, int64_t V, T* points) {
+  for (int64_t v = 0; v < V; ++v) {
+    T x = positions[3 * v], y = positions[3 * v + 1], z = positions[3 * v + 2];
+    if (!drawable(x, y, z)) x = y = z = std::numeric_limits<T>::quiet_NaN();
+    points[4 * v] = x;
+    points[4 * v + 1] = y;
+    points[4 * v + 2] = z;
+    points[4 * v + 3] = 0;
+  }
 }
 
 template <class T>
