@@ -37,6 +37,7 @@ __global__ void __launch_bounds__(kThreads, sizeof(T) == 4 ? 4 : 2) blend_edges_
   for (int64_t b = blockIdx.y; b < m.B; b += gridDim.y) {
     const T* image = p.image + p.C * pixels * b;
     T* out = p.out + p.C * pixels * b;
+#pragma unroll 4
     for (int64_t c = 0; c < p.C; ++c) out[pixels * c + pixel] = image[pixels * c + pixel];
 #pragma unroll 1
     for (int k = 0; k < 4; ++k) {
@@ -45,6 +46,7 @@ __global__ void __launch_bounds__(kThreads, sizeof(T) == 4 ? 4 : 2) blend_edges_
       if (code == 0) continue;
       const Exchange<T> e = exchange(p.positions + 3 * m.V * b, m.faces, code, side, row, column);
       if (!e.takes_some) continue;
+#pragma unroll 4
       for (int64_t c = 0; c < p.C; ++c)
         out[pixels * c + pixel] += e.takes * (image[pixels * c + side.other] - image[pixels * c + pixel]);
     }
@@ -61,6 +63,7 @@ __global__ void __launch_bounds__(kThreads, sizeof(T) == 4 ? 4 : 2) image_grad_k
   for (int64_t b = blockIdx.y; b < m.B; b += gridDim.y) {
     const T* grad = p.grad + p.C * pixels * b;
     T* grad_image = p.grad_image + p.C * pixels * b;
+#pragma unroll 4
     for (int64_t c = 0; c < p.C; ++c) grad_image[pixels * c + pixel] = grad[pixels * c + pixel];
 #pragma unroll 1
     for (int k = 0; k < 4; ++k) {
@@ -68,6 +71,7 @@ __global__ void __launch_bounds__(kThreads, sizeof(T) == 4 ? 4 : 2) image_grad_k
       const int32_t code = side.pair >= 0 ? p.edges[2 * pixels * b + side.pair] : 0;
       if (code == 0) continue;
       const Exchange<T> e = exchange(p.positions + 3 * m.V * b, m.faces, code, side, row, column);
+#pragma unroll 4
       for (int64_t c = 0; c < p.C; ++c) {
         T* at = grad_image + pixels * c + pixel;
         if (e.takes_some) *at -= e.takes * grad[pixels * c + pixel];
