@@ -14,6 +14,7 @@ import focus_kernels as fk
 from focus_kernels.ops.antialias import ref as antialias_ref
 from focus_kernels.ops.blend import ref as blend_ref
 from focus_kernels.ops.interpolate import ref as interpolate_ref
+from focus_kernels.ops.masked_pixel_loss import ref as masked_pixel_loss_ref
 from focus_kernels.ops.rasterize import ref as rasterize_ref
 from focus_kernels.ops.shade_sh import ref as shade_sh_ref
 from focus_kernels.ops.vertex_normals import ref as vertex_normals_ref
@@ -117,6 +118,21 @@ def blend(name: str, mean: Tensor, basis: Tensor, coeffs: Tensor, outputs: Tenso
     shapes = [(mean.cpu().to(dtype), basis.cpu(), coeffs.cpu().to(dtype)) for dtype in (torch.float32, torch.float64)]
     near, exact = (blend_ref.forward(*shape) for shape in shapes)
     _as_accurate(outputs[0].detach().cpu(), near, exact, name)
+
+
+def masked_pixel_loss(name: str, images: Tensors, rule: tuple, values: Tensors) -> None:
+    """`values` are the loss and its gradients to the render and the mask, in the dtype of the images."""
+
+    def plainly(dtype):
+        target, *leaves = (image.detach().cpu().to(dtype) for image in images)
+        leaves = [leaf.requires_grad_() for leaf in leaves]
+        loss = masked_pixel_loss_ref.forward(target, *leaves, *rule)
+        return [loss.detach(), *torch.autograd.grad(loss, leaves)]
+
+    names = ("loss", "gradient to rendered", "gradient to mask")
+    plain = plainly(torch.float32), plainly(torch.float64)
+    for what, got, near, exact in zip(names, values, *plain, strict=True):
+        _as_accurate(got.detach().cpu(), near.to(got.dtype), exact, f"{name}, {what}")
 
 
 def _as_accurate(got: Tensor, plain: Tensor, exact: Tensor, what: str) -> None:

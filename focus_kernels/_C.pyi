@@ -1,7 +1,7 @@
 """The compiled extension. Arguments are positional; outputs are given, and written in place.
 
-Tensors are contiguous, on one device, float32 or float64 (indices int32). Those that may be None are scratch of the
-CUDA kernels, or gradients that nobody asked for.
+Tensors are contiguous, on one device, float32 or float64 (indices int32; the images of losses also float16 or
+bfloat16). Those that may be None are scratch of the CUDA kernels, or gradients that nobody asked for.
 """
 
 from types import ModuleType
@@ -159,4 +159,38 @@ def antialias_grad(
     seen: Tensor | None,
     threads: int,
     /,
+) -> None: ...
+def masked_pixel_loss(
+    target: Tensor,
+    rendered: Tensor,
+    mask: Tensor,
+    loss: Tensor,
+    sums: Tensor,
+    kind: int,
+    scale: float,
+    offset: float,
+    threshold: float | None,
+    reduction: int,
+    threads: int,
+    /,
+) -> None: ...
+def masked_pixel_loss_grad(
+    grad: Tensor,
+    target: Tensor,
+    rendered: Tensor,
+    mask: Tensor,
+    sums: Tensor,
+    grad_target: Tensor | None,
+    grad_rendered: Tensor | None,
+    grad_mask: Tensor | None,
+    kind: int,
+    scale: float,
+    offset: float,
+    threshold: float | None,
+    reduction: int,
+    threads: int,
+    /,
+) -> None: ...
+def inlier_mask(
+    target: Tensor, rendered: Tensor, mask: Tensor, out: Tensor, threshold: float, threads: int, /
 ) -> None: ...

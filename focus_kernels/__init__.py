@@ -4,6 +4,7 @@ from .camera import Camera
 from .ops.antialias import antialias
 from .ops.blend import blend
 from .ops.interpolate import interpolate
+from .ops.masked_pixel_loss import inlier_mask, masked_pixel_loss
 from .ops.rasterize import Raster, rasterize
 from .ops.render_sh import Render, render_sh
 from .ops.shade_sh import shade_sh
@@ -17,7 +18,9 @@ __all__ = [
     "Topology",
     "antialias",
     "blend",
+    "inlier_mask",
     "interpolate",
+    "masked_pixel_loss",
     "rasterize",
     "render_sh",
     "shade_sh",

@@ -1,5 +1,6 @@
 """Argument checks. Every message reads `op(): expected ARG to be WHAT, got WHAT`."""
 
+import math
 from typing import NoReturn
 
 import torch
@@ -99,6 +100,15 @@ def choice(op: str, name: str, value, options: dict) -> int:
     if value not in options:
         fail(ValueError, op, name, f"one of {_listed(options)}", repr(value))
     return options[value]
+
+
+def positive(op: str, name: str, value, finite: bool = True) -> float:
+    if isinstance(value, (bool, torch.Tensor)) or not hasattr(value, "__float__"):
+        fail(TypeError, op, name, "a number", type(value).__name__)
+    number = float(value)
+    if not 0 < number <= math.inf or (finite and number == math.inf):
+        fail(ValueError, op, name, "finite and > 0" if finite else "> 0", repr(number))
+    return number
 
 
 def flag(op: str, name: str, value) -> bool:

@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
 from types import ModuleType
 
@@ -26,6 +27,11 @@ class Room(ModuleType):
 
     def __getattr__(self, name: str):
         return getattr(import_module(self.__name__), name)
+
+
+def on(tensor: torch.Tensor) -> AbstractContextManager:
+    """Launches go to the GPU that has `tensor`, whichever is the current one."""
+    return torch.cuda.device(tensor.device) if tensor.is_cuda else nullcontext()
 
 
 @torch.compiler.assume_constant_result

@@ -17,7 +17,7 @@ import torch
 from . import _backends
 from ._extension import _C, why_not
 
-OPS = ("blend", "vertex_normals", "shade_sh", "rasterize", "interpolate", "render_sh", "antialias")
+OPS = ("blend", "vertex_normals", "shade_sh", "rasterize", "interpolate", "render_sh", "antialias", "masked_pixel_loss")
 PACKAGES = ("focus-kernels", "torch", "triton", "numpy", "opencv-python", "face-alignment", "dlib-bin")
 DEVICES = ("cpu", "cuda")
 

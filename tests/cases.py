@@ -126,6 +126,23 @@ def _blend() -> Case:
     return Case("blend", "blend", _fan(), 9, inputs, call, unbatched=("mean", "basis"))
 
 
+def _masked_pixel_loss(kind: str, reduction: str, seed: int, **options) -> Case:
+    def call(_, **images):
+        return (fk.masked_pixel_loss(**images, kind=kind, reduction=reduction, **options),)
+
+    target, rendered = _rand(seed, 3, 3, 4, 5), _rand(seed + 1, 3, 3, 4, 5)
+    mask = _rand(seed + 2, 3, 1, 4, 5).sigmoid()
+    mask[2] *= 0.05  # its sum is below 1, which is what its denominator is then
+    # Finite differences must not change what is an inlier, nor a sign.
+    r2 = (rendered - target).square().sum(1)
+    assert (r2 - options.get("threshold", 9 * options.get("sigma", 1) ** 2)).abs().min() > 1e-4
+    assert (rendered - target).abs().min() > 1e-4
+    images = {"target": target, "rendered": rendered, "mask": mask}
+    name = f"masked_pixel_loss-{kind}-{reduction}"
+    reduced = reduction != "none"
+    return Case(name, "masked_pixel_loss", _fan(), 9, images, call, reduced=reduced, half=True)
+
+
 CASES = [
     _vertex_normals(True),
     _vertex_normals(False),
@@ -140,5 +157,9 @@ CASES = [
     _antialias("bodies", *_ball((7, 8)), (7, 8)),
     _antialias("soup", *soup(22, 3, 6, (6, 7), scale=0.9), (6, 7)),
     _blend(),
+    _masked_pixel_loss("squared", "mask_mean", 30),
+    _masked_pixel_loss("l2", "batch_mask_mean", 33, threshold=5.0),
+    _masked_pixel_loss("l1", "none", 36, threshold=5.0),
+    _masked_pixel_loss("gaussian_inlier", "mean", 39, sigma=0.8),
 ]
 KERNEL_CASES = [case for case in CASES if case.op != "blend"]

@@ -3,6 +3,7 @@
 A new op needs one function here, and its name in OPS.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -200,6 +201,29 @@ def _antialias(scene: Scene, device: str) -> Call:
     return Call("antialias", inputs, call, constant=("depth",))
 
 
+PIXELS = {
+    "kind": ("squared", "l2", "l1", "gaussian_inlier"),
+    "reduction": ("none", "mean", "mask_mean", "batch_mask_mean", "sum"),
+    "threshold": (None, 0.5, 6.0, math.inf),
+    "sigma": (0.043, 1.0, 30.0),
+}
+
+
+def _masked_pixel_loss(scene: Scene, device: str) -> Call:
+    n = _Numbers(scene, device)
+    B, size = len(scene.mesh.positions(torch.float64)), scene.mesh.size
+    target, rendered, mask = n.normal(B, 3, *size), n.normal(B, 3, *size), n.normal(B, 1, *size).sigmoid()
+    rendered = torch.where(n.normal(B, 1, *size) > 1, target, rendered)  # some pixels agree
+    images = {"target": n.cast(target), "rendered": n.cast(rendered), "mask": n.cast(mask)}
+    numbers = torch.randint(60, (len(PIXELS),), generator=n.g).tolist()
+    rule = {name: values[k % len(values)] for (name, values), k in zip(PIXELS.items(), numbers, strict=True)}
+
+    def call(**images):
+        return fk.masked_pixel_loss(**images, **rule), fk.inlier_mask(**images, threshold=rule["threshold"] or 2.0)
+
+    return Call("masked_pixel_loss", images, call, reduced=rule["reduction"] != "none")
+
+
 OPS: dict[str, Callable[[Scene, str], Call]] = {
     "vertex_normals": _vertex_normals,
     "shade_sh": _shade_sh,
@@ -207,6 +231,7 @@ OPS: dict[str, Callable[[Scene, str], Call]] = {
     "interpolate": _interpolate,
     "render_sh": _render_sh,
     "antialias": _antialias,
+    "masked_pixel_loss": _masked_pixel_loss,
 }
 
 

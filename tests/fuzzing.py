@@ -14,6 +14,8 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
+from importlib.util import find_spec
 
 import hypothesis
 import pytest
@@ -26,7 +28,6 @@ from torch import Tensor
 import focus_kernels as fk
 from focus_kernels import _backends
 from focus_kernels._extension import _C
-from focus_kernels.ops.rasterize import native
 from focus_kernels.ops.rasterize.op import COVERAGE, CULL, TIE
 
 MINUTES = float(os.environ.get("FOCUS_FUZZ_MINUTES", 0))
@@ -81,12 +82,16 @@ def fuzz(examples: int, **strategies: st.SearchStrategy) -> Callable:
 
 
 @pytest.fixture(autouse=True)
-def compiled_kernels(device, monkeypatch):
-    """The hand-written kernels, on each device; imported by the fuzz tests."""
-    reasons = native.why_not(torch.zeros(1, device=device))
-    if reasons:
-        pytest.skip("; ".join(reasons))
-    monkeypatch.setattr(_backends, "FORCED", "native")
+def compiled_kernels(request, device, monkeypatch):
+    """The hand-written kernels of the op, on each device; imported by the fuzz tests."""
+    op = request.node.callspec.params.get("op", request.module.__name__.removeprefix("test_fuzz_"))
+    room = f"focus_kernels.ops.{op}" if find_spec(f"focus_kernels.ops.{op}") else "focus_kernels.ops.rasterize"
+    found = _backends.kernels(import_module(f"{room}.op").BACKENDS)
+    reasons = {name: backend.why_not(torch.zeros(1, device=device)) for name, backend in found.items()}
+    usable = [name for name, why in reasons.items() if not why]
+    if not usable:
+        pytest.skip("; ".join(f"{name}: {', '.join(why)}" for name, why in reasons.items()))
+    monkeypatch.setattr(_backends, "FORCED", usable[0])
 
 
 @pytest.fixture(name="instruction_sets")

@@ -49,6 +49,10 @@ def test_half_precision_is_rounded_to_nearest_even(dtype):
     out = torch.empty(len(x), dtype=dtype)
     _narrow[(1,)](x, out, len(x), 1024, enable_fp_fusion=False)
     assert_same_bits(out, x.to(dtype))
+    halves = torch.arange(-512, 512).to(torch.int16).view(dtype)  # subnormals among them
+    out = torch.empty(len(halves))
+    _narrow[(1,)](halves, out, len(halves), 1024, enable_fp_fusion=False)
+    assert torch.equal(out.nan_to_num(), halves.float().nan_to_num())
 
 
 @triton.jit

@@ -25,6 +25,7 @@ from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 from triton.runtime.jit import JITFunction
 
+import focus_kernels as fk
 from focus_kernels import _backends
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -100,8 +101,19 @@ def _sample() -> None:
         _backends.choose("triton_sample", triton_sample.BACKENDS, x).forward(x, x[0], 0.5)
 
 
+def _masked_pixel_loss() -> None:
+    for dtype in (torch.float32, torch.float64, torch.float16, torch.bfloat16):
+        images = [torch.zeros(12, channels, 224, 224, dtype=dtype, requires_grad=True) for channels in (3, 3, 1)]
+        target, rendered, mask = images[0].detach(), *images[1:]
+        modes = [("squared", "mask_mean"), ("l2", "batch_mask_mean"), ("gaussian_inlier", "mean")]
+        for kind, reduction in modes if dtype == torch.float32 else modes[1:2]:
+            fk.masked_pixel_loss(target, rendered, mask, kind=kind, reduction=reduction).backward()
+        fk.masked_pixel_loss(*images, kind="l1", threshold=0.1, reduction="none").sum().backward()
+        fk.inlier_mask(*images)
+
+
 # Room -> its calls, forward and backward, in every dtype. Each room with a triton.py must be here.
-CALLS: dict[str, Callable[[], None]] = {"triton_sample": _sample}
+CALLS: dict[str, Callable[[], None]] = {"triton_sample": _sample, "masked_pixel_loss": _masked_pixel_loss}
 
 
 def rooms() -> dict[str, ModuleType]:

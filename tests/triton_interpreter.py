@@ -5,7 +5,7 @@ Under `install()` each interpreted launch
 - has no two programs at one address of which one writes, unless both are atomic, and no store of two values to one;
 - gets NaN (or a wild integer) where a load is masked and names no `other`: a GPU gives whatever the register held;
 - runs its programs in another order each time, from a fixed seed;
-- rounds float32 to bfloat16 as a GPU does, to nearest, ties to even, where the interpreter cuts off.
+- turns float32 into bfloat16 and back as a GPU does, where the interpreter cuts off and loses subnormals.
 A violation raises `KernelError` with the kernel's name and the argument.
 """
 
@@ -181,7 +181,11 @@ def _update(update):
 def _cast(cast):
     @functools.wraps(cast)
     def wrapper(self, value, kind):
-        if (value.dtype.scalar, kind.scalar) != (tl.float32, tl.bfloat16):
+        change = value.dtype.scalar, kind.scalar
+        if change == (tl.bfloat16, tl.float32):
+            bits = np.ascontiguousarray(value.data).view(np.uint16).astype(np.uint32) << 16
+            return interpreter.TensorHandle(bits.view(np.float32), tl.float32)
+        if change != (tl.float32, tl.bfloat16):
             return cast(self, value, kind)
         bits = np.ascontiguousarray(value.data).view(np.uint32)
         rounded = ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)

@@ -13,6 +13,7 @@ void bind_rasterize(pybind11::module_&);
 void bind_interpolate(pybind11::module_&);
 void bind_render_sh(pybind11::module_&);
 void bind_antialias(pybind11::module_&);
+void bind_masked_pixel_loss(pybind11::module_&);
 #ifdef FOCUS_CUDA_EMULATION
 void bind_cuda_emulation(pybind11::module_&);
 #endif
@@ -38,4 +39,5 @@ PYBIND11_MODULE(_C, m) {
   focus::bind_interpolate(m);
   focus::bind_render_sh(m);
   focus::bind_antialias(m);
+  focus::bind_masked_pixel_loss(m);
 }

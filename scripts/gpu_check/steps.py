@@ -27,6 +27,7 @@ PER_DEVICE = tuple(
             "interpolate",
             "rasterize",
             "rasterize_rules",
+            "masked_pixel_loss",
         ),
         *("render_sh", "shade_sh", "vertex_normals"),
     )
