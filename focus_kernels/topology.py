@@ -22,9 +22,10 @@ class Topology:
         offsets: [V + 1] int32. The corners at vertex v are corners[offsets[v]:offsets[v + 1]].
         corners: [3F] int32, corner numbers 3 * face + k, ascending for each vertex.
         opposite: [3F] int32. The edge opposite a corner, shared by exactly two faces that run through it in opposite
-            directions, is opposite this corner of the other face; any other edge has -1.
+            directions, is opposite this corner of the other face; any other edge has -1. Made where it is first read,
+            which copies and moves do again.
         num_vertices, num_faces: V and F.
-        device: where the four tensors lie; `.to(device)` copies them.
+        device: where the tensors lie; `.to(device)` copies them.
 
     The tensors are read-only: nothing checks them again. Making a Topology reads the faces on the host once; make it
     outside compiled or captured code.
@@ -61,13 +62,23 @@ class Topology:
             self.faces = faces.detach().to(torch.int32, copy=True, memory_format=torch.contiguous_format)
             self.offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)]).int()
             self.corners = torch.sort(flat, stable=True).indices.int()
-            self.opposite = _opposite(flat.view(-1, 3), num_vertices)
+        self._opposite: Tensor | None = None
         self.num_vertices = num_vertices
         self.num_faces = faces.shape[0]
 
     @property
     def device(self) -> torch.device:
         return self.faces.device
+
+    @property
+    def opposite(self) -> Tensor:
+        if self._opposite is not None:
+            return self._opposite
+        with torch.inference_mode(False):
+            opposite = _opposite(self.faces.long(), self.num_vertices)
+        if type(opposite) is Tensor:  # one of FakeTensorMode would outlive it
+            self._opposite = opposite
+        return opposite
 
     def to(self, device: torch.device | str | int) -> Topology:
         """The same topology on another device; itself when it is there already."""
@@ -79,7 +90,7 @@ class Topology:
             moved.faces = faces
             moved.offsets = self.offsets.to(device)
             moved.corners = self.corners.to(device)
-            moved.opposite = self.opposite.to(device)
+        moved._opposite = None
         moved.num_vertices = self.num_vertices
         moved.num_faces = self.num_faces
         return moved
@@ -94,11 +105,9 @@ def _opposite(faces: Tensor, num_vertices: int) -> Tensor:
     edge, corner = torch.sort(torch.minimum(start, end) * num_vertices + torch.maximum(start, end))
     none = edge.new_full((1,), -1)
     before, after = torch.cat([none, edge[:-1]]), torch.cat([edge[1:], none])
-    other = corner.roll(-1)
-    # The first of exactly two.
+    # The first of exactly two, which run in opposite directions.
     first = (edge == after) & (edge != before) & (edge != torch.cat([after[1:], none]))
-    first &= (start[corner] == end[other]) & (start[corner] != end[corner])
-    opposite = torch.full_like(corner, -1)
-    one, two = corner[first], other[first]
-    opposite[one], opposite[two] = two, one
-    return opposite.int()
+    first &= (start[corner] == end[corner.roll(-1)]) & (start[corner] != end[corner])
+    second = torch.cat([first[-1:], first[:-1]])
+    opposite = torch.where(first, corner.roll(-1), torch.where(second, corner.roll(1), -1))
+    return torch.empty_like(corner).scatter(0, corner, opposite).int()

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from meshes import generator, sphere, topology
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 import focus_kernels as fk
 
@@ -40,6 +41,22 @@ def test_table_of_opposite_corners():
     vertices, faces = sphere(5)
     opposite = fk.Topology(faces, len(vertices)).opposite.long()
     assert (opposite >= 0).all() and opposite[opposite].equal(torch.arange(3 * len(faces)))
+
+
+def test_table_of_opposite_corners_is_made_once_and_for_good():
+    vertices, faces = sphere(4)
+    want = fk.Topology(faces, len(vertices)).opposite
+    mesh = fk.Topology(faces, len(vertices))
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        assert mesh.opposite.shape == want.shape
+    with torch.inference_mode():
+        assert mesh.opposite.equal(want)
+    assert mesh.opposite is mesh.opposite and not mesh.opposite.is_inference()
+    torch.compiler.reset()
+    mesh = fk.Topology(faces, len(vertices))
+    double = torch.compile(lambda mesh: 2 * mesh.opposite, fullgraph=True, backend="aot_eager")
+    assert double(mesh).equal(2 * want) and mesh.opposite.equal(want)
+    assert pickle.loads(pickle.dumps(mesh)).opposite.equal(want) and type(mesh.opposite) is torch.Tensor
 
 
 def test_faces_are_a_copy():

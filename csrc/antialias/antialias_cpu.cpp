@@ -1,4 +1,5 @@
 // antialias on the CPU: rows of pixels in parallel; the gradient of the positions within an image, vertex by vertex.
+#include <algorithm>
 #include <cstring>
 
 #include "antialias/antialias.h"
@@ -36,6 +37,29 @@ namespace {
 // Where an image has fewer pixels than this share of the faces, every pair is looked at without a search before.
 constexpr int64_t kFacesPerPixel = 16;
 
+// Codes are looked through in blocks: almost all are zero.
+constexpr int64_t kBlock = 16;
+
+inline bool any(const int32_t* codes, int64_t first, int64_t last) {
+  int32_t some = 0;
+  if (last - first == kBlock)
+    for (int64_t i = 0; i < kBlock; ++i) some |= codes[first + i];
+  else
+    for (int64_t i = first; i < last; ++i) some |= codes[i];
+  return some != 0;
+}
+
+// Calls body(i) for the codes [0, n) that are not zero.
+template <class Body>
+inline void for_codes(const int32_t* codes, int64_t n, const Body& body) {
+  for (int64_t first = 0; first < n; first += kBlock) {
+    const int64_t last = std::min(first + kBlock, n);
+    if (!any(codes, first, last)) continue;
+    for (int64_t i = first; i < last; ++i)
+      if (codes[i] != 0) body(i);
+  }
+}
+
 // Marks, in edges [2, H, W], the pairs that the edge opposite `corner` may pass between, and their neighbours.
 template <class T>
 void mark_pairs(const T* positions, const AntialiasMesh& m, int32_t corner, int32_t* edges) {
@@ -66,12 +90,14 @@ void mark_image(const AntialiasParams<T>& p, int64_t b) {
   const T* positions = p.positions + 3 * m.V * b;
   make_points(positions, m.V, points);
   find_sides(points, m.faces, m.F, side);
-  for (int64_t f = 0; f < m.F; ++f) {
+  // Two faces share an edge: it is the same seen from either.
+  for (int64_t f = 0, corner = 0; f < m.F; ++f) {
     const int8_t own = side[f];
-    const int32_t* across = p.opposite + 3 * f;
-    if (own == 0) continue;
-    for (int k = 0; k < 3; ++k)
-      if (across[k] < 0 || side[across[k] / 3] != own) mark_pairs(positions, m, static_cast<int32_t>(3 * f + k), edges);
+    for (int k = 0; k < 3; ++k, ++corner) {
+      const int32_t across = p.opposite[corner];
+      if (across < 0 ? own == 0 : across < corner || side[across / 3] == own) continue;
+      mark_pairs(positions, m, static_cast<int32_t>(corner), edges);
+    }
   }
 }
 
@@ -84,14 +110,13 @@ void find_row(const AntialiasParams<T>& p, int64_t b, int64_t row) {
   for (int axis = 0; axis < 2; ++axis) {
     int32_t* edges = p.edges + pixels * (2 * b + axis) + row * m.W;
     const int64_t step = axis == 0 ? 1 : m.W, count = axis == 0 ? m.W - 1 : row + 1 < m.H ? m.W : 0;
-    for (int64_t column = 0; column < count; ++column) {
-      if (edges[column] == 0) continue;
+    for_codes(edges, count, [&](int64_t column) {
       const int32_t *ids = p.face_index + at + column, first = ids[0], second = ids[step];
       const T* depth = p.depth + at + column;
       edges[column] = first == second ? 0
                                       : edge_between(positions, m, p.opposite, first, second, depth[0], depth[step],
                                                      axis, row, column);
-    }
+    });
     for (int64_t column = count; column < m.W; ++column) edges[column] = 0;
   }
 }
@@ -112,10 +137,14 @@ template <class Body>
 inline void for_touched(const AntialiasMesh& m, const int32_t* edges, int64_t row, const Body& body) {
   const int32_t *right = edges + row * m.W, *lower = right + m.H * m.W;
   const int32_t* upper = row > 0 ? lower - m.W : lower;
-  int32_t left = 0;
-  for (int64_t column = 0; column < m.W; ++column) {
-    if ((left | right[column] | lower[column] | upper[column]) != 0) body(column);
-    left = right[column];
+  for (int64_t first = 0; first < m.W; first += kBlock) {
+    const int64_t last = std::min(first + kBlock, m.W);
+    int32_t left = first > 0 ? right[first - 1] : 0;
+    if (left == 0 && !any(right, first, last) && !any(lower, first, last) && !any(upper, first, last)) continue;
+    for (int64_t column = first; column < last; ++column) {
+      if ((left | right[column] | lower[column] | upper[column]) != 0) body(column);
+      left = right[column];
+    }
   }
 }
 
@@ -185,12 +214,11 @@ void positions_grad_of_image(const AntialiasGradParams<T>& p, int64_t b) {
   std::memset(seen, 0, static_cast<size_t>(m.F));
   std::memset(touched, 0, static_cast<size_t>(m.V));
   const int32_t* edges = p.edges + 2 * m.H * m.W * b;
-  for (int64_t i = 0; i < 2 * m.H * m.W; ++i) {
-    if (edges[i] == 0) continue;
+  for_codes(edges, 2 * m.H * m.W, [&](int64_t i) {
     const int32_t corner = corner_of(edges[i]), k = corner % 3, *face = m.faces + (corner - k);
     seen[corner / 3] |= static_cast<uint8_t>(1 << k);
     touched[face[(k + 1) % 3]] = touched[face[(k + 2) % 3]] = 1;
-  }
+  });
   T* grad_positions = p.grad_positions + 3 * m.V * b;
   for (int64_t v = 0; v < m.V; ++v) {
     Vec3<T> grad = {0, 0, 0};

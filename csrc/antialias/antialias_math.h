@@ -100,7 +100,7 @@ FOCUS_HD Walk walk(const T* positions, const AntialiasMesh& m, const int32_t* op
 }
 
 // A surface that is seen at a centre does not end before it but by rounding; farther, the picture is another one.
-constexpr double kBehind = -0.5;
+constexpr double kBehind = -0.0625;
 
 // What lies between a pair, as `edges` has it. The nearer surface is asked first.
 template <class T>
@@ -192,7 +192,7 @@ FOCUS_HD Exchange<T> exchange(const T* positions, const int32_t* faces, int32_t 
 }
 
 // Calls body(i, j, pixel) for the pairs that an edge of this axis may pass between, line by line: j, i is their place
-// along u and w, and `pixel` the first one. Of rounding, a pair may be the one before or after.
+// along u and w, and `pixel` the first one. By kBehind, and by rounding, a pair may be the one before or after.
 template <class T, class Body>
 FOCUS_HD void for_lines(const AntialiasMesh& m, const Crossed<T>& edge, int axis, const Body& body) {
   const int64_t lines = axis == 0 ? m.H : m.W, length = axis == 0 ? m.W : m.H;
@@ -202,9 +202,9 @@ FOCUS_HD void for_lines(const AntialiasMesh& m, const Crossed<T>& edge, int axis
     const T line = static_cast<T>(i) + T(0.5), u = edge.at(line);
     if (!(line < edge.b.w)) break;
     if (!(u > -1 && u < static_cast<T>(length) + 1)) continue;
-    const int64_t middle = static_cast<int64_t>(std::floor(u - T(0.5)));
-    for (int64_t j = middle > 1 ? middle - 1 : 0; j <= middle + 1 && j + 1 < length; ++j)
-      body(i, j, i * across + j * along);
+    const int64_t first = static_cast<int64_t>(std::floor(u - T(0.5 - 2 * kBehind)));
+    const int64_t last = static_cast<int64_t>(std::floor(u - T(0.5 + 2 * kBehind)));
+    for (int64_t j = first > 0 ? first : 0; j <= last && j + 1 < length; ++j) body(i, j, i * across + j * along);
   }
 }
 

@@ -7,7 +7,7 @@ from torch.nn.functional import pad
 from ..._library import register
 from ..rasterize.ref import _drawable, in_mesh
 
-_BEHIND = -0.5  # a surface that is seen at a centre does not end before it but by rounding
+_BEHIND = -0.0625  # a surface that is seen at a centre does not end before it but by rounding
 
 
 def why_not(*args) -> list[str]:
