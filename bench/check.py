@@ -15,6 +15,8 @@ from focus_kernels.ops.antialias import ref as antialias_ref
 from focus_kernels.ops.blend import ref as blend_ref
 from focus_kernels.ops.interpolate import ref as interpolate_ref
 from focus_kernels.ops.masked_pixel_loss import ref as masked_pixel_loss_ref
+from focus_kernels.ops.neighbor_min_loss import ref as neighbor_min_loss_ref
+from focus_kernels.ops.neighbor_min_loss.modes import Modes
 from focus_kernels.ops.rasterize import ref as rasterize_ref
 from focus_kernels.ops.shade_sh import ref as shade_sh_ref
 from focus_kernels.ops.vertex_normals import ref as vertex_normals_ref
@@ -112,6 +114,18 @@ def render_sh(scene: Scene, render: fk.Render, cotangents: Tensors = (), grads: 
 
     outputs = (render.image, render.raster.barycentrics, render.raster.depth, render.positions)
     _hold("render_sh", scene, plain, scene.inputs(), outputs, cotangents, grads)
+
+
+def neighbor_min_loss(name: str, inputs: dict[str, Tensor], modes: Modes, wanted: Tensors, got: Tensors) -> None:
+    """The number, and its gradients to the `wanted` inputs, of the whole batch."""
+    said = []
+    for dtype in (torch.float32, torch.float64):
+        given = {key: value.detach().cpu().to(dtype).requires_grad_() for key, value in inputs.items()}
+        loss = neighbor_min_loss_ref.forward(**given, modes=modes)
+        said.append([loss.detach(), *torch.autograd.grad(loss, [given[key] for key in wanted])])
+    for what, own, near, exact in zip(["loss", *wanted], got, *said, strict=True):
+        # A gradient in half precision may be as far off as float32's when it is narrowed.
+        _as_accurate(own.detach().cpu(), near.to(own.dtype), exact, f"{name}, {what}")
 
 
 def blend(name: str, mean: Tensor, basis: Tensor, coeffs: Tensor, outputs: Tensors) -> None:

@@ -194,3 +194,28 @@ def masked_pixel_loss_grad(
 def inlier_mask(
     target: Tensor, rendered: Tensor, mask: Tensor, out: Tensor, threshold: float, threads: int, /
 ) -> None: ...
+def neighbor_min_loss(
+    target: Tensor,
+    rendered: Tensor,
+    mask: Tensor,
+    out: Tensor,
+    winner: Tensor,
+    sums: Tensor,
+    modes: tuple[int, int, int, int, int, int],
+    threads: int,
+    /,
+) -> None: ...
+def neighbor_min_loss_grad(
+    grad: Tensor,
+    target: Tensor,
+    rendered: Tensor,
+    mask: Tensor,
+    winner: Tensor,
+    sums: Tensor,
+    grad_target: Tensor | None,
+    grad_rendered: Tensor | None,
+    grad_mask: Tensor | None,
+    modes: tuple[int, int, int, int, int, int],
+    threads: int,
+    /,
+) -> None: ...

@@ -5,6 +5,7 @@ from .ops.antialias import antialias
 from .ops.blend import blend
 from .ops.interpolate import interpolate
 from .ops.masked_pixel_loss import inlier_mask, masked_pixel_loss
+from .ops.neighbor_min_loss import neighbor_min_loss
 from .ops.rasterize import Raster, rasterize
 from .ops.render_sh import Render, render_sh
 from .ops.shade_sh import shade_sh
@@ -21,6 +22,7 @@ __all__ = [
     "inlier_mask",
     "interpolate",
     "masked_pixel_loss",
+    "neighbor_min_loss",
     "rasterize",
     "render_sh",
     "shade_sh",

@@ -111,6 +111,15 @@ def positive(op: str, name: str, value, finite: bool = True) -> float:
     return number
 
 
+def number(op: str, name: str, value, options: tuple[int, ...]) -> int:
+    listed = f"one of {', '.join(map(str, options))}"
+    if not isinstance(value, int) or isinstance(value, bool):
+        fail(TypeError, op, name, listed, type(value).__name__)
+    if value not in options:
+        fail(ValueError, op, name, listed, str(value))
+    return value
+
+
 def flag(op: str, name: str, value) -> bool:
     if not isinstance(value, bool):
         fail(TypeError, op, name, "a bool", type(value).__name__)

@@ -17,7 +17,10 @@ import torch
 from . import _backends
 from ._extension import _C, why_not
 
-OPS = ("blend", "vertex_normals", "shade_sh", "rasterize", "interpolate", "render_sh", "antialias", "masked_pixel_loss")
+OPS = (
+    *("blend", "vertex_normals", "shade_sh", "rasterize", "interpolate", "render_sh", "antialias"),
+    *("masked_pixel_loss", "neighbor_min_loss"),
+)
 PACKAGES = ("focus-kernels", "torch", "triton", "numpy", "opencv-python", "face-alignment", "dlib-bin")
 DEVICES = ("cpu", "cuda")
 

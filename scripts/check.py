@@ -28,14 +28,22 @@ from builds import build  # noqa: E402  (tests/ is no package)
 
 OPS = (
     *("vertex_normals", "shade_sh", "rasterize", "rasterize_rules", "interpolate", "render_sh", "antialias"),
-    *("masked_pixel_loss",),
+    *("masked_pixel_loss", "neighbor_min_loss"),
 )
 OTHERS = ("contract", "threads", "backends", "inputs", "topology", "camera", "compat_focus", "compat_pytorch3d")
 BATTERY = (*(f"tests/test_{name}.py" for name in (*OPS, *OTHERS)), "tests/test_fuzz_*.py")
 THREADED = tuple(f"tests/test_{name}.py" for name in (*OPS, "contract", "threads", "backends"))
 VECTORS = tuple(
     f"tests/test_{name}.py"
-    for name in ("backends", "rasterize", "rasterize_rules", "render_sh", "masked_pixel_loss", "contract")
+    for name in (
+        "backends",
+        "rasterize",
+        "rasterize_rules",
+        "render_sh",
+        "masked_pixel_loss",
+        "neighbor_min_loss",
+        "contract",
+    )
 )
 NO_REFERENCE = "not ref-cpu"  # the definition in torch runs no kernel
 TIME_LIMIT = 1800  # seconds

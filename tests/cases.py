@@ -6,6 +6,7 @@ from functools import partial
 
 import torch
 from meshes import generator, scene, soup, sphere, topology
+from neighbors import AUTHORS_NEIGHBOR, neighbor_margin
 from tolerances import margin
 from torch import Tensor
 
@@ -143,6 +144,19 @@ def _masked_pixel_loss(kind: str, reduction: str, seed: int, **options) -> Case:
     return Case(name, "masked_pixel_loss", _fan(), 9, images, call, reduced=reduced, half=True)
 
 
+def _neighbor_min_loss(name: str, size: tuple[int, int], seed: int, **options) -> Case:
+    def call(_, target, rendered, mask):
+        return (fk.neighbor_min_loss(target, rendered, mask, **options),)
+
+    rand = lambda k, channels: torch.rand(3, channels, *size, generator=generator(seed + k), dtype=torch.float64)
+    inputs = {"target": rand(0, 3), "rendered": rand(1, 3), "mask": 0.2 + 0.8 * rand(2, 1)}
+    masked = [inputs[key] * (inputs["mask"] if options.get("masking") == "images" else 1) for key in list(inputs)[:2]]
+    fixed, moving = masked[::-1] if options.get("search") == "target" else masked
+    assert neighbor_margin(fixed, moving, options.get("window", 3)) > 1e-4  # finite differences keep the nearest
+    reduced = options.get("reduction") != "none"
+    return Case(f"neighbor_min_loss-{name}", "neighbor_min_loss", _fan(), 9, inputs, call, reduced=reduced, half=True)
+
+
 CASES = [
     _vertex_normals(True),
     _vertex_normals(False),
@@ -161,5 +175,9 @@ CASES = [
     _masked_pixel_loss("l2", "batch_mask_mean", 33, threshold=5.0),
     _masked_pixel_loss("l1", "none", 36, threshold=5.0),
     _masked_pixel_loss("gaussian_inlier", "mean", 39, sigma=0.8),
+    _neighbor_min_loss("paper", (4, 5), 90),
+    _neighbor_min_loss("mask_mean", (3, 4), 290, search="target", power=1, reduction="mask_mean"),
+    _neighbor_min_loss("images", (4, 3), 290, masking="images", reduction="mask_mean"),
+    _neighbor_min_loss("authors", (6, 6), 320, reduction="none", **AUTHORS_NEIGHBOR),
 ]
 KERNEL_CASES = [case for case in CASES if case.op != "blend"]

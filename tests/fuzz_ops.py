@@ -224,6 +224,25 @@ def _masked_pixel_loss(scene: Scene, device: str) -> Call:
     return Call("masked_pixel_loss", images, call, reduced=rule["reduction"] != "none")
 
 
+def _neighbor_min_loss(scene: Scene, device: str) -> Call:
+    n = _Numbers(scene, device)
+    B, (H, W) = len(scene.mesh.positions(torch.float64)), scene.mesh.size
+    pick = lambda k, *choices: choices[scene.seed // k % len(choices)]
+    options = {
+        "window": pick(1, 3, 5, 7),
+        "power": pick(3, 2, 1),
+        "search": pick(6, "rendered", "target"),
+        "masking": pick(12, "weight", "images"),
+        "reduction": pick(24, "none", "mean", "mask_mean", "sum"),
+    }
+    options["border"] = "valid" if scene.focus and min(H, W) >= options["window"] else "clip"
+    # Where the seed is even, of few numbers: many neighbours are as near.
+    drawn = {"target": n.normal(B, 3, H, W), "rendered": n.normal(B, 3, H, W), "mask": n.normal(B, 1, H, W)}
+    inputs = {name: n.cast(value if scene.seed % 2 else value.round()) for name, value in drawn.items()}
+    call = lambda **inputs: (fk.neighbor_min_loss(**inputs, **options),)
+    return Call("neighbor_min_loss", inputs, call, reduced=options["reduction"] != "none")
+
+
 OPS: dict[str, Callable[[Scene, str], Call]] = {
     "vertex_normals": _vertex_normals,
     "shade_sh": _shade_sh,
@@ -232,6 +251,7 @@ OPS: dict[str, Callable[[Scene, str], Call]] = {
     "render_sh": _render_sh,
     "antialias": _antialias,
     "masked_pixel_loss": _masked_pixel_loss,
+    "neighbor_min_loss": _neighbor_min_loss,
 }
 
 

@@ -21,6 +21,7 @@ from unittest.mock import patch
 import torch
 import triton
 import triton_sample
+from neighbors import AUTHORS_NEIGHBOR
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 from triton.runtime.jit import JITFunction
@@ -112,8 +113,25 @@ def _masked_pixel_loss() -> None:
         fk.inlier_mask(*images)
 
 
+def _neighbor_min_loss() -> None:
+    paper, authors = {}, AUTHORS_NEIGHBOR
+    rows = [(dtype, paper, (0, 1, 2)) for dtype in (torch.float32, torch.float64, torch.float16, torch.bfloat16)]
+    rows += [(torch.float32, paper, (2,)), (torch.float32, {**authors, "reduction": "mask_mean"}, (1, 2))]
+    rows += [(torch.bfloat16, {**authors, "reduction": "none"}, (1, 2)), (torch.float32, {"window": 7}, (1, 2))]
+    for dtype, options, wanted in rows:
+        inputs = [torch.empty(12, channels, 224, 224, dtype=dtype) for channels in (3, 3, 1)]
+        for k in wanted:
+            inputs[k].requires_grad_()
+        out = fk.neighbor_min_loss(*inputs, **options)
+        torch.autograd.grad(out, [inputs[k] for k in wanted], torch.ones_like(out))
+
+
 # Room -> its calls, forward and backward, in every dtype. Each room with a triton.py must be here.
-CALLS: dict[str, Callable[[], None]] = {"triton_sample": _sample, "masked_pixel_loss": _masked_pixel_loss}
+CALLS: dict[str, Callable[[], None]] = {
+    "triton_sample": _sample,
+    "masked_pixel_loss": _masked_pixel_loss,
+    "neighbor_min_loss": _neighbor_min_loss,
+}
 
 
 def rooms() -> dict[str, ModuleType]:

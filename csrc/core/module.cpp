@@ -14,6 +14,7 @@ void bind_interpolate(pybind11::module_&);
 void bind_render_sh(pybind11::module_&);
 void bind_antialias(pybind11::module_&);
 void bind_masked_pixel_loss(pybind11::module_&);
+void bind_neighbor_min_loss(pybind11::module_&);
 #ifdef FOCUS_CUDA_EMULATION
 void bind_cuda_emulation(pybind11::module_&);
 #endif
@@ -40,4 +41,5 @@ PYBIND11_MODULE(_C, m) {
   focus::bind_render_sh(m);
   focus::bind_antialias(m);
   focus::bind_masked_pixel_loss(m);
+  focus::bind_neighbor_min_loss(m);
 }

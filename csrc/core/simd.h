@@ -53,6 +53,7 @@ struct Lanes1 {
   Lanes1 operator/(Lanes1 o) const { return {v / o.v}; }
   Mask operator<(Lanes1 o) const { return {v < o.v}; }
   Mask operator<=(Lanes1 o) const { return {v <= o.v}; }
+  Mask operator==(Lanes1 o) const { return {v == o.v}; }
   Lanes1 abs() const { return {std::fabs(v)}; }
   Lanes1 ceil() const { return {std::ceil(v)}; }
   Lanes1 floor() const { return {std::floor(v)}; }
@@ -148,6 +149,7 @@ struct Lanes8 {
   Lanes8 operator/(Lanes8 o) const { return {_mm256_div_ps(v, o.v)}; }
   Mask operator<(Lanes8 o) const { return {_mm256_cmp_ps(v, o.v, _CMP_LT_OQ)}; }
   Mask operator<=(Lanes8 o) const { return {_mm256_cmp_ps(v, o.v, _CMP_LE_OQ)}; }
+  Mask operator==(Lanes8 o) const { return {_mm256_cmp_ps(v, o.v, _CMP_EQ_OQ)}; }
   Lanes8 abs() const { return {_mm256_andnot_ps(_mm256_set1_ps(-0.0f), v)}; }
   Lanes8 ceil() const { return {_mm256_ceil_ps(v)}; }
   Lanes8 floor() const { return {_mm256_floor_ps(v)}; }
@@ -227,6 +229,7 @@ struct Lanes16 {
   Lanes16 operator/(Lanes16 o) const { return {_mm512_div_ps(v, o.v)}; }
   Mask operator<(Lanes16 o) const { return {_mm512_cmp_ps_mask(v, o.v, _CMP_LT_OQ)}; }
   Mask operator<=(Lanes16 o) const { return {_mm512_cmp_ps_mask(v, o.v, _CMP_LE_OQ)}; }
+  Mask operator==(Lanes16 o) const { return {_mm512_cmp_ps_mask(v, o.v, _CMP_EQ_OQ)}; }
   Lanes16 abs() const { return {_mm512_andnot_ps(_mm512_set1_ps(-0.0f), v)}; }
   Lanes16 ceil() const { return {_mm512_ceil_ps(v)}; }
   Lanes16 floor() const { return {_mm512_floor_ps(v)}; }

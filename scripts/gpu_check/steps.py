@@ -29,7 +29,7 @@ PER_DEVICE = tuple(
             "rasterize_rules",
             "masked_pixel_loss",
         ),
-        *("render_sh", "shade_sh", "vertex_normals"),
+        *("neighbor_min_loss", "render_sh", "shade_sh", "vertex_normals"),
     )
 )
 FUZZ = tuple(sorted(f"tests/{path.name}" for path in (ROOT / "tests").glob("test_fuzz_*.py")))

@@ -92,10 +92,12 @@ inline Floats xor_ps(Floats a, Floats b) {
 
 template <int comparison>
 Mask cmp_ps_mask(Floats a, Floats b) {
-  static_assert(comparison == _CMP_LT_OQ || comparison == _CMP_LE_OQ, "");
+  static_assert(comparison == _CMP_LT_OQ || comparison == _CMP_LE_OQ || comparison == _CMP_EQ_OQ, "");
   Mask r = 0;
-  for (int i = 0; i < kLanes; ++i)
-    r = static_cast<Mask>(r | (comparison == _CMP_LT_OQ ? a.v[i] < b.v[i] : a.v[i] <= b.v[i]) << i);
+  for (int i = 0; i < kLanes; ++i) {
+    const bool less = comparison != _CMP_EQ_OQ && a.v[i] < b.v[i], equal = comparison != _CMP_LT_OQ && a.v[i] == b.v[i];
+    r = static_cast<Mask>(r | (less || equal) << i);
+  }
   return r;
 }
 inline Floats mask_mov_ps(Floats src, Mask m, Floats a) {
