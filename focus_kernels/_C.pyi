@@ -14,6 +14,17 @@ threads_engine: str
 
 def cpu_isa() -> str: ...
 def set_cpu_isa(name: str, /) -> None: ...
+def blend(mean: Tensor, basis: Tensor, coeffs: Tensor, out: Tensor, threads: int, /) -> None: ...
+def blend_grad(
+    grad: Tensor,
+    basis: Tensor,
+    coeffs: Tensor,
+    grad_mean: Tensor | None,
+    grad_basis: Tensor | None,
+    grad_coeffs: Tensor | None,
+    threads: int,
+    /,
+) -> None: ...
 def vertex_normals(
     vertices: Tensor,
     faces: Tensor,

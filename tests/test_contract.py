@@ -5,7 +5,7 @@ from importlib import import_module
 
 import pytest
 import torch
-from cases import CASES, KERNEL_CASES, Case
+from cases import CASES, Case
 from meshes import cast, generator
 from tolerances import assert_accurate, assert_same_bits
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -14,7 +14,7 @@ from focus_kernels import _backends, _extension
 from focus_kernels.ops.rasterize import ref
 
 every_case = pytest.mark.parametrize("case", CASES, ids=str)
-kernel_case = pytest.mark.parametrize("case", KERNEL_CASES, ids=str)
+kernel_case = pytest.mark.parametrize("case", CASES, ids=str)
 
 
 def cotangents_of(outputs) -> list[torch.Tensor]:

@@ -4,7 +4,7 @@ from functools import partial
 
 import pytest
 import torch
-from cases import KERNEL_CASES
+from cases import CUDA_CASES
 from gpu_small import SMALL
 from meshes import cast, generator, soup, topology
 from test_contract import run
@@ -48,7 +48,7 @@ def assert_agree(call, tensors, dtype):
 
 
 @DTYPES
-@pytest.mark.parametrize("case", [*KERNEL_CASES, *SMALL], ids=str)
+@pytest.mark.parametrize("case", [*CUDA_CASES, *SMALL], ids=str)
 def test_every_op(case, dtype):
     assert_agree(lambda device, **inputs: case.on(device)(**inputs), case.inputs, dtype)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 from builds import build
-from cases import KERNEL_CASES
+from cases import CUDA_CASES
 from gpu_small import SMALL
 from meshes import cast, soup, topology
 from test_contract import run
@@ -143,7 +143,7 @@ def forced(monkeypatch):
 def everything(dtype):
     """Outputs and gradients of every op, mode and kernel (test_gpu_small.py proves the last)."""
     tensors = []
-    for case in (*KERNEL_CASES, *SMALL):
+    for case in (*CUDA_CASES, *SMALL):
         outputs, grads = run(case.on("cpu"), cast(case.inputs, dtype, "cpu", grad=True))
         tensors += [*outputs, *grads.values()]
     return tensors
@@ -184,7 +184,7 @@ def on(extension, monkeypatch, call):
 
 @needs_emulation
 @DTYPES
-@pytest.mark.parametrize("case", [*KERNEL_CASES, *SMALL], ids=str)
+@pytest.mark.parametrize("case", [*CUDA_CASES, *SMALL], ids=str)
 def test_agrees_with_the_cpu(case, dtype, forced, installed, monkeypatch):
     """Equal bits forward; gradients, which are added in another order, as near to float64 as the CPU's."""
     inputs = cast(case.inputs, torch.float32, "cpu")

@@ -126,11 +126,21 @@ def _neighbor_min_loss() -> None:
         torch.autograd.grad(out, [inputs[k] for k in wanted], torch.ones_like(out))
 
 
+def _blend() -> None:
+    f32, bf16, f16, f64 = torch.float32, torch.bfloat16, torch.float16, torch.float64
+    K, V = 224, 53149
+    for B, dtype, basis in ((12, f32, f32), (32, f32, f32), (32, f32, bf16), (32, f32, f16), (1, f64, f64)):
+        mean, coeffs = torch.empty(V, 3, dtype=dtype), torch.empty(B, K, dtype=dtype)
+        tensors = mean, torch.empty(K, V, 3, dtype=basis), coeffs
+        fk.blend(*(x.requires_grad_() for x in tensors)).sum().backward()
+
+
 # Room -> its calls, forward and backward, in every dtype. Each room with a triton.py must be here.
 CALLS: dict[str, Callable[[], None]] = {
     "triton_sample": _sample,
     "masked_pixel_loss": _masked_pixel_loss,
     "neighbor_min_loss": _neighbor_min_loss,
+    "blend": _blend,
 }
 
 

@@ -7,6 +7,7 @@
 #include "core/parallel.h"
 
 namespace focus {
+void bind_blend(pybind11::module_&);
 void bind_vertex_normals(pybind11::module_&);
 void bind_shade_sh(pybind11::module_&);
 void bind_rasterize(pybind11::module_&);
@@ -34,6 +35,7 @@ PYBIND11_MODULE(_C, m) {
   m.attr("threads_engine") = FOCUS_THREADS_NAME;
   m.def("cpu_isa", [] { return std::string(focus::isa_name(focus::isa())); });
   m.def("set_cpu_isa", [](const std::string& name) { focus::set_isa(name.c_str()); });
+  focus::bind_blend(m);
   focus::bind_vertex_normals(m);
   focus::bind_shade_sh(m);
   focus::bind_rasterize(m);

@@ -112,15 +112,27 @@ const Tensor& Tensor::shaped(std::initializer_list<int64_t> want) const {
   fail(PyExc_ValueError, expected + "]", sizes());
 }
 
-const Tensor& Tensor::contiguous() const {
+const Tensor& Tensor::contiguous() const { return closed_up(0); }
+
+const Tensor& Tensor::rows() const { return closed_up(1); }
+
+const Tensor& Tensor::closed_up(int first) const {
   if (!defined()) return *this;
   for (int i = 0; i < dl_.ndim; ++i)
     if (dl_.shape[i] == 0) return *this;
   int64_t run = 1;
-  for (int i = dl_.ndim - 1; i >= 0; run *= dl_.shape[i--])
+  for (int i = dl_.ndim - 1; i >= first; run *= dl_.shape[i--])
     if (dl_.strides != nullptr && dl_.shape[i] > 1 && dl_.strides[i] != run)
-      fail(PyExc_ValueError, "a contiguous tensor", "strides that skip (call .contiguous())");
+      fail(PyExc_ValueError, first == 0 ? "a contiguous tensor" : "a tensor with contiguous rows",
+           "strides that skip (call .contiguous())");
   return *this;
+}
+
+int64_t Tensor::stride(int dim) const {
+  if (dl_.strides != nullptr) return dl_.strides[dim];
+  int64_t run = 1;
+  for (int i = dl_.ndim - 1; i > dim; --i) run *= dl_.shape[i];
+  return run;
 }
 
 const Tensor& Tensor::like(const Tensor& other) const {

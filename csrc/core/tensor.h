@@ -24,6 +24,7 @@ class Tensor {
   bool defined() const { return api_ != nullptr; }
   int64_t size(int dim) const { return dl_.shape[dim]; }
   DLDevice device() const { return dl_.device; }
+  int64_t stride(int dim) const;  // in elements
   bool is_float64() const { return dl_.dtype.bits == 64; }
   Element element() const;  // after floating() or image()
   cudaStream_t stream() const;
@@ -36,6 +37,7 @@ class Tensor {
   const Tensor& int64() const;                                      // int64
   const Tensor& shaped(std::initializer_list<int64_t> want) const;  // -1 matches any size
   const Tensor& contiguous() const;
+  const Tensor& rows() const;                     // contiguous but for the first dimension, which may have any stride
   const Tensor& like(const Tensor& other) const;  // same dtype and device
   const Tensor& on(const Tensor& other) const;    // same device
 
@@ -46,6 +48,7 @@ class Tensor {
 
  private:
   [[noreturn]] void fail(PyObject* kind, const std::string& expected, const std::string& got) const;
+  const Tensor& closed_up(int first) const;  // no gaps in dimensions `first` and up
   std::string sizes() const;
   const char* op_;
   const char* name_;
