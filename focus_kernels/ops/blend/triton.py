@@ -67,7 +67,7 @@ def _multiply(base, rows, stride, weights, steps, out, J) -> None:
     R, N = len(out), out.shape[1] * 3
     if not R * N:
         return
-    results = 16 if R <= 16 or out.element_size() == 2 else 32  # half precision takes more registers
+    results = 16 if R <= 16 or base is None else 32
     grid = (-(-N // 128), -(-R // results))
     given = rows if base is None else base
     _product_kernel[grid](
@@ -138,7 +138,7 @@ if not _MISSING:
         k = tl.program_id(1).to(tl.int64) * ROWS + tl.arange(0, ROWS)[:, None]
         b = tl.program_id(2).to(tl.int64) * IMAGES + tl.arange(0, IMAGES)[:, None]
         total = tl.zeros([IMAGES, ROWS], Sum)
-        for start in range(0, STRIPE, STEP):
+        for start in range(0, tl.minimum(STRIPE, N - stripe * STRIPE), STEP):
             n = stripe * STRIPE + start + tl.arange(0, STEP)[None, :]
             grad = tl.load(grad_ptr + b * N + n, (b < B) & (n < N), 0)  # [IMAGES, STEP]
             basis = tl.load(basis_ptr + k * stride + n, (k < K) & (n < N), 0).to(Sum)  # [ROWS, STEP]
