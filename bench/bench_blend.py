@@ -1,4 +1,4 @@
-"""blend: the linear face model, 224 components (shape and albedo) as FOCUS uses them."""
+"""blend: the linear face model, 224 components (shape and albedo) as FOCUS uses them, against torch's product."""
 
 import pytest
 import torch
@@ -6,6 +6,7 @@ import torch
 import focus_kernels as fk
 
 from . import check, shapes
+from .peers import plain_torch
 from .race import cases
 
 COMPONENTS = 224
@@ -31,24 +32,45 @@ def coeffs():
 
 @BATCHES
 def test_forward(race, place, coeffs, mesh, batch):
-    mean, basis = model(mesh, place.device)
-    own = coeffs[:batch].to(place.device)
-    check.blend("blend", mean, basis, own, (fk.blend(mean, basis, own),))
-    race(f"blend forward, {mesh}, batch {batch}", [lambda: fk.blend(mean, basis, own)], batch)
+    forward(race, place, coeffs, mesh, batch, torch.float32)
+
+
+@BATCHES
+def test_forward_bfloat16(race, place, coeffs, mesh, batch):
+    """The peer has the basis in float32."""
+    forward(race, place, coeffs, mesh, batch, torch.bfloat16)
 
 
 @BATCHES
 def test_forward_backward(race, place, coeffs, mesh, batch):
     """To the coefficients, as in training."""
-    mean, basis = model(mesh, place.device)
-    own = coeffs[:batch].to(place.device).requires_grad_()
+    both(race, place, coeffs, mesh, batch, torch.float32)
+
+
+@BATCHES
+def test_forward_backward_bfloat16(race, place, coeffs, mesh, batch):
+    both(race, place, coeffs, mesh, batch, torch.bfloat16)
+
+
+def forward(race, place, coeffs, mesh, batch, dtype):
+    mean, wide = model(mesh, place.device)
+    basis, own = wide.to(dtype), coeffs[:batch].to(place.device)
+    check.blend("blend", mean, basis, own, (fk.blend(mean, basis, own),))
+    name = f"blend forward, {str(dtype).removeprefix('torch.')}, {mesh}, batch {batch}"
+    race(name, [lambda: fk.blend(mean, basis, own)], batch, plain_torch(batch, lambda: fk.blend(mean, wide, own)))
+
+
+def both(race, place, coeffs, mesh, batch, dtype):
+    mean, wide = model(mesh, place.device)
+    basis, own = wide.to(dtype), coeffs[:batch].to(place.device).requires_grad_()
     seed = shapes.cotangent(batch, *mean.shape).to(place.device)
 
-    def call():
+    def call(basis):
         vertices = fk.blend(mean, basis, own)
         return vertices, torch.autograd.grad(vertices, own, seed)
 
-    vertices, (grad,) = call()
+    vertices, (grad,) = call(basis)
     check.blend("blend", mean, basis, own, (vertices,))
     check.close("blend", grad, torch.einsum("bvc,kvc->bk", seed.double(), basis.double()), seed.abs().sum((1, 2)).max())
-    race(f"blend forward + backward, {mesh}, batch {batch}", [call], batch)
+    name = f"blend forward + backward, {str(dtype).removeprefix('torch.')}, {mesh}, batch {batch}"
+    race(name, [lambda: call(basis)], batch, plain_torch(batch, lambda: call(wide)))

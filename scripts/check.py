@@ -28,7 +28,7 @@ from builds import build  # noqa: E402  (tests/ is no package)
 
 OPS = (
     *("vertex_normals", "shade_sh", "rasterize", "rasterize_rules", "interpolate", "render_sh", "antialias"),
-    *("masked_pixel_loss", "neighbor_min_loss"),
+    *("masked_pixel_loss", "neighbor_min_loss", "blend"),
 )
 OTHERS = ("contract", "threads", "backends", "inputs", "topology", "camera", "compat_focus", "compat_pytorch3d")
 BATTERY = (*(f"tests/test_{name}.py" for name in (*OPS, *OTHERS)), "tests/test_fuzz_*.py")
@@ -37,6 +37,7 @@ VECTORS = tuple(
     f"tests/test_{name}.py"
     for name in (
         "backends",
+        "blend",
         "rasterize",
         "rasterize_rules",
         "render_sh",
