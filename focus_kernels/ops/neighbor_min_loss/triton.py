@@ -262,6 +262,8 @@ def forward(target, rendered, mask, modes, out, winner, sums):
         if not mapped:
             count = _count(modes, B, map_H * map_W)
             _reduce[(1,)](parts, out, sums, B, blocks, count, modes.reduction == MASK_MEAN, 16, 64, **OPTIONS)
+        else:
+            sums.zero_()  # nobody reads them
 
 
 def backward(grad, target, rendered, mask, winner, sums, modes, grads):
