@@ -1,4 +1,5 @@
-// antialias on the CPU: rows of pixels in parallel; the gradient of the positions within an image, vertex by vertex.
+// antialias on the CPU: silhouettes are looked for within an image, and rows of pixels blended in parallel; the
+// gradient of the positions is taken within an image, vertex by vertex.
 #include <algorithm>
 #include <cstring>
 
@@ -34,7 +35,7 @@ const SideKernels& side_kernels() {
 
 namespace {
 
-// Where an image has fewer pixels than this share of the faces, every pair is looked at without a search before.
+// With more faces for each pixel than this it is quicker to look at every pair than at every face.
 constexpr int64_t kFacesPerPixel = 16;
 
 // Codes are looked through in blocks: almost all are zero.
@@ -68,16 +69,40 @@ void mark_pairs(const T* positions, const AntialiasMesh& m, int32_t corner, int3
   for_lines(m, edge, axis, [&](int64_t, int64_t, int64_t pixel) { edges[m.H * m.W * axis + pixel] = 1; });
 }
 
+// Of the marked pairs, what lies between them; nothing between the others.
+template <class T, class SideOf>
+void find_row(const AntialiasParams<T>& p, const SideOf& side_of, int64_t b, int64_t row) {
+  const AntialiasMesh& m = p.mesh;
+  const int64_t pixels = m.H * m.W, at = pixels * b + row * m.W;
+  const T* positions = p.positions + 3 * m.V * b;
+  for (int axis = 0; axis < 2; ++axis) {
+    int32_t* edges = p.edges + pixels * (2 * b + axis) + row * m.W;
+    const int64_t step = axis == 0 ? 1 : m.W, count = axis == 0 ? m.W - 1 : row + 1 < m.H ? m.W : 0;
+    for_codes(edges, count, [&](int64_t column) {
+      const int32_t *ids = p.face_index + at + column, first = ids[0], second = ids[step];
+      const T* depth = p.depth + at + column;
+      edges[column] = first == second ? 0
+                                      : edge_between(positions, side_of, m, p.opposite, first, second, depth[0],
+                                                     depth[step], axis, row, column);
+    });
+    for (int64_t column = count; column < m.W; ++column) edges[column] = 0;
+  }
+}
+
 // Most pairs of a fine mesh have two faces and no silhouette between them. To follow the surface between each costs
 // several times what it takes to look at every face once: silhouettes are few, so mark the pairs that they may be in.
 template <class T>
-void mark_image(const AntialiasParams<T>& p, int64_t b) {
+void find_edges(const AntialiasParams<T>& p, int64_t b) {
   const AntialiasMesh& m = p.mesh;
   const int64_t pairs = 2 * m.H * m.W;
   int32_t* edges = p.edges + pairs * b;
   const bool all = m.F / kFacesPerPixel > m.H * m.W;
   std::memset(edges, all ? 1 : 0, sizeof(int32_t) * static_cast<size_t>(pairs));
-  if (all) return;
+  const T* positions = p.positions + 3 * m.V * b;
+  if (all) {
+    for (int64_t row = 0; row < m.H; ++row) find_row(p, Sides<T>{positions, m.faces}, b, row);
+    return;
+  }
   T* points = nullptr;
   int8_t* side = nullptr;
   auto carve = [&](char* block) {
@@ -87,7 +112,6 @@ void mark_image(const AntialiasParams<T>& p, int64_t b) {
     return c.used();
   };
   carve(Scratch::get(carve(nullptr)));
-  const T* positions = p.positions + 3 * m.V * b;
   make_points(positions, m.V, points);
   find_sides(points, m.faces, m.F, side);
   // Two faces share an edge: it is the same seen from either.
@@ -99,26 +123,7 @@ void mark_image(const AntialiasParams<T>& p, int64_t b) {
       mark_pairs(positions, m, static_cast<int32_t>(corner), edges);
     }
   }
-}
-
-// Of the marked pairs, what lies between them; nothing between the others.
-template <class T>
-void find_row(const AntialiasParams<T>& p, int64_t b, int64_t row) {
-  const AntialiasMesh& m = p.mesh;
-  const int64_t pixels = m.H * m.W, at = pixels * b + row * m.W;
-  const T* positions = p.positions + 3 * m.V * b;
-  for (int axis = 0; axis < 2; ++axis) {
-    int32_t* edges = p.edges + pixels * (2 * b + axis) + row * m.W;
-    const int64_t step = axis == 0 ? 1 : m.W, count = axis == 0 ? m.W - 1 : row + 1 < m.H ? m.W : 0;
-    for_codes(edges, count, [&](int64_t column) {
-      const int32_t *ids = p.face_index + at + column, first = ids[0], second = ids[step];
-      const T* depth = p.depth + at + column;
-      edges[column] = first == second ? 0
-                                      : edge_between(positions, m, p.opposite, first, second, depth[0], depth[step],
-                                                     axis, row, column);
-    });
-    for (int64_t column = count; column < m.W; ++column) edges[column] = 0;
-  }
+  for (int64_t row = 0; row < m.H; ++row) find_row(p, [&](int32_t f) { return int{side[f]}; }, b, row);
 }
 
 // Calls body(side, exchange) for each side of a pixel that has a silhouette.
@@ -156,8 +161,7 @@ void antialias_cpu(const AntialiasParams<T>& p) {
   const int64_t pixels = m.H * m.W;
   expect_large_pages(p.out, p.C * m.B * pixels);
   expect_large_pages(p.edges, 2 * m.B * pixels);
-  parallel_for(m.B, p.threads, [&](int64_t b) { mark_image(p, b); });
-  parallel_for(m.B * m.H, p.threads, [&](int64_t job) { find_row(p, job / m.H, job % m.H); });
+  parallel_for(m.B, p.threads, [&](int64_t b) { find_edges(p, b); });
   parallel_for(m.B * m.H, p.threads, [&](int64_t job) {
     const int64_t b = job / m.H, row = job % m.H;
     const T *positions = p.positions + 3 * m.V * b, *image = p.image + p.C * pixels * b;

@@ -21,7 +21,8 @@ __global__ void __launch_bounds__(kThreads, sizeof(T) == 4 ? 4 : 3) find_edges_k
       const int64_t step = axis == 0 ? 1 : m.W;
       int32_t code = 0;
       if ((axis == 0 ? column + 1 < m.W : row + 1 < m.H) && ids[0] != ids[step])
-        code = edge_between(positions, m, p.opposite, ids[0], ids[step], depth[0], depth[step], axis, row, column);
+        code = edge_between(positions, Sides<T>{positions, m.faces}, m, p.opposite, ids[0], ids[step], depth[0],
+                            depth[step], axis, row, column);
       p.edges[pixels * (2 * b + axis) + pixel] = code;
     }
   }

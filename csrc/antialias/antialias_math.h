@@ -61,15 +61,24 @@ FOCUS_HD int facing(const T* positions, const int32_t* face) {
   return area > 0 ? 1 : area < 0 ? -1 : 0;
 }
 
+// facing() of the faces of an image, by number.
+template <class T>
+struct Sides {
+  const T* positions;
+  const int32_t* faces;
+  FOCUS_HD_MEMBER int operator()(int32_t f) const { return facing(positions, faces + int64_t{3} * f); }
+};
+
 enum class Walk { kLost, kArrived, kFound };
 
 // From face `f`, seen at one centre of a pair, towards the other one, which shows face `other`: up to the end of the
-// surface (its `corner` then), to the other centre, or to its face. `way` is the sign of u along the walk.
-template <class T>
-FOCUS_HD Walk walk(const T* positions, const AntialiasMesh& m, const int32_t* opposite, int32_t f, int32_t other,
-                   int axis, T line, T target, int way, int32_t& corner) {
+// surface (its `corner` then), to the other centre, or to its face. `way` is the sign of u along the walk; side_of(f)
+// gives facing() of a face.
+template <class T, class SideOf>
+FOCUS_HD Walk walk(const T* positions, const SideOf& side_of, const AntialiasMesh& m, const int32_t* opposite,
+                   int32_t f, int32_t other, int axis, T line, T target, int way, int32_t& corner) {
   if (f < 0) return Walk::kLost;
-  const int side = facing(positions, m.faces + int64_t{3} * f);
+  const int side = side_of(f);
   if (side == 0) return Walk::kLost;
   // The edge by which the walk leaves a face runs up or down, the same for all that look the same way.
   const bool down = (axis == 0 ? side : -side) == way;
@@ -93,7 +102,7 @@ FOCUS_HD Walk walk(const T* positions, const AntialiasMesh& m, const int32_t* op
     const int32_t next = opposite[corner];
     if (next < 0) return Walk::kFound;
     f = next / 3;
-    if (facing(positions, m.faces + int64_t{3} * f) != side) return Walk::kFound;
+    if (side_of(f) != side) return Walk::kFound;
     if (f == other) return Walk::kArrived;
   }
   return Walk::kLost;
@@ -103,9 +112,10 @@ FOCUS_HD Walk walk(const T* positions, const AntialiasMesh& m, const int32_t* op
 constexpr double kBehind = -0.0625;
 
 // What lies between a pair, as `edges` has it. The nearer surface is asked first.
-template <class T>
-FOCUS_HD int32_t edge_between(const T* positions, const AntialiasMesh& m, const int32_t* opposite, int32_t first,
-                              int32_t second, T first_depth, T second_depth, int axis, int64_t row, int64_t column) {
+template <class T, class SideOf>
+FOCUS_HD int32_t edge_between(const T* positions, const SideOf& side_of, const AntialiasMesh& m,
+                              const int32_t* opposite, int32_t first, int32_t second, T first_depth, T second_depth,
+                              int axis, int64_t row, int64_t column) {
   const bool first_shown = first >= 0 && first < m.F, second_shown = second >= 0 && second < m.F;
   if (!first_shown) first = -1;
   if (!second_shown) second = -1;
@@ -115,8 +125,9 @@ FOCUS_HD int32_t edge_between(const T* positions, const AntialiasMesh& m, const 
   bool of_second = !first_shown || (second_shown && second_depth < first_depth);
   for (int tries = 0; tries < 2; ++tries, of_second = !of_second) {
     int32_t corner = 0;
-    const Walk end = of_second ? walk(positions, m, opposite, second, first, axis, line, centre, -1, corner)
-                               : walk(positions, m, opposite, first, second, axis, line, centre + 1, 1, corner);
+    const Walk end = of_second
+                         ? walk(positions, side_of, m, opposite, second, first, axis, line, centre, -1, corner)
+                         : walk(positions, side_of, m, opposite, first, second, axis, line, centre + 1, 1, corner);
     if (end == Walk::kArrived) return 0;
     if (end == Walk::kLost) continue;
     const Crossed<T> edge = crossed_at(positions, m.faces, corner, axis);
