@@ -8,7 +8,7 @@ import focus_kernels as fk
 from focus_kernels.ops.neighbor_min_loss import ref
 from focus_kernels.ops.neighbor_min_loss.modes import BORDER, MASKING, REDUCTION, SEARCH, Modes
 
-from . import check, shapes
+from . import check, memory, shapes
 from .peers import compiled_torch, plain_torch
 from .race import TWO, cases
 
@@ -63,3 +63,8 @@ def test_forward_backward(race, place, mesh, batch, mode, wanted, dtype):
     if place == TWO and peers and (mode, wanted) == ("paper", "both"):
         race.reach("neighbor_min_loss/plain torch", race.ratios.get("plain torch"))
         race.reach("neighbor_min_loss/torch.compile", race.ratios.get("torch.compile"))
+        if used := memory.measured("neighbor_min_loss"):
+            batches = {name: size / used["image batch"] for name, size in used.items() if name != "image batch"}
+            note = ", ".join(f"{size:.2f} {name}" for name, size in batches.items())
+            race.benchmark.extra_info["peak_memory_in_image_batches"] = batches
+            race.reach("neighbor_min_loss/memory", batches["to rendered and mask"], note)

@@ -122,7 +122,8 @@ def neighbor_min_loss(name: str, inputs: dict[str, Tensor], modes: Modes, wanted
     for dtype in (torch.float32, torch.float64):
         given = {key: value.detach().cpu().to(dtype).requires_grad_() for key, value in inputs.items()}
         loss = neighbor_min_loss_ref.forward(**given, modes=modes)
-        said.append([loss.detach(), *torch.autograd.grad(loss, [given[key] for key in wanted])])
+        leaves = [given[key] for key in wanted]
+        said.append([loss.detach(), *(torch.autograd.grad(loss, leaves) if leaves else ())])
     for what, own, near, exact in zip(["loss", *wanted], got, *said, strict=True):
         # A gradient in half precision may be as far off as float32's when it is narrowed.
         _as_accurate(own.detach().cpu(), near.to(own.dtype), exact, f"{name}, {what}")

@@ -13,30 +13,45 @@ from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 
+import pytest
+
 from .clock import CLOCK
 from .conftest import machine
 from .peers import has
-from .race import ON_GPU, PARAMETERS, Place, Race
+from .race import ON_GPU, Place, Race
 from .shapes import MAIN
 from .targets import Report
 
-Suite = list[tuple[Callable, list[tuple[str, int]]]]
+Suite = list[tuple[Callable, list[dict]]]
 
 
 def suite() -> Suite:
-    """The functions of bench_*.py with the meshes and batches that they name for a GPU, the judged ones first."""
+    """The functions of bench_*.py with the parameters that they name for a GPU, the judged ones first."""
     found: Suite = []
     for path in sorted(Path(__file__).parent.glob("bench_*.py")):
         module = import_module(f"{__package__}.{path.stem}")
         for name, function in vars(module).items():
-            if not name.startswith("test_") or any(mark.name == "slow" for mark in function.pytestmark):
-                continue
-            (parameters,) = (mark for mark in function.pytestmark if mark.name == "parametrize")
-            names, rows = parameters.args
-            on_gpu = [tuple(row[1:]) for row in rows if names == PARAMETERS and row[0].device == "cuda"]
-            if on_gpu:
-                found.append((function, sorted(on_gpu, key=lambda row: row not in MAIN)))
-    return sorted(found, key=lambda pair: not set(MAIN) & set(pair[1]))
+            marks = getattr(function, "pytestmark", [])
+            if name.startswith("test_") and not any(mark.name == "slow" for mark in marks):
+                rows = [row for row in _rows(marks) if row["place"].device == "cuda"]
+                found += [(function, sorted(rows, key=lambda row: not _judged(row)))] if rows else []
+    return sorted(found, key=lambda pair: not _judged(pair[1][0]))
+
+
+def _rows(marks: list[pytest.Mark]) -> list[dict]:
+    """What pytest calls a function with, given its marks."""
+    rows: list[dict] = [{}]
+    for mark in marks:
+        if mark.name == "parametrize":
+            names, values = mark.args[:2]
+            names = [name.strip() for name in names.split(",")] if isinstance(names, str) else names
+            given = [dict(zip(names, value if len(names) > 1 else [value], strict=True)) for value in values]
+            rows = [row | own for row in rows for own in given]
+    return rows
+
+
+def _judged(row: dict) -> bool:
+    return (row.get("mesh"), row.get("batch")) in MAIN
 
 
 class Rounds:
@@ -62,11 +77,12 @@ def run(suite: Suite, place: Place, write: Callable[[dict], None]) -> dict:
     result = {"machine": machine(), "races": report.races, "failed": []}
     result["left_out"] = {module: "does not import" for module in ("nvdiffrast", "pytorch3d") if not has(module)}
     for function, rows in suite:
-        for mesh, batch in rows:
-            name = f"{function.__module__.rpartition('.')[2]}.{function.__name__}, {mesh}, batch {batch}"
+        for row in rows:
+            own = ", ".join(f"{key} {value}" for key, value in row.items() if key != "place")
+            name = f"{function.__module__.rpartition('.')[2]}.{function.__name__}, {own}"
             race = Race(Rounds(), report, place)
             try:
-                function(race, place, mesh, batch)
+                function(race, **row | {"place": place})
             except ImportError as error:  # the smallest mesh needs the packages of the face model
                 result["left_out"][name] = str(error)
             except Exception:

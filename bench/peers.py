@@ -5,6 +5,7 @@ A peer draws the picture that we draw before it is timed, and is called in the f
 
 import importlib.util
 import shutil
+import sys
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
@@ -38,9 +39,14 @@ def plain_torch(images: int, call: Callable[[], object]) -> dict[str, Peer]:
 def compiled_torch(images: int, call: Callable[[], object]) -> dict[str, Peer]:
     """`call` runs `torch.compile` of the definition (not `call` itself: autograd breaks its graph).
 
-    The first round, which is not counted, compiles. Left out where there is no compiler.
+    Left out where there is no compiler, or where it fails.
     """
     if not any(map(shutil.which, ("c++", "g++", "clang++"))):
+        return {}
+    try:
+        call()
+    except torch._inductor.exc.InductorError as error:
+        print(f"torch.compile is left out: {error}", file=sys.stderr)
         return {}
     return {"torch.compile": Peer(images, lambda: call)}
 

@@ -116,6 +116,12 @@ class Race:
         if value is not None:
             self.report.reach(key, value, note, self.disturbance)
 
+    def reach_least(self, key: str, value: float | None, note: str) -> None:
+        """Of several benchmarks the one that reaches least counts."""
+        before = self.report.targets[key].reached
+        if value is not None and (before is None or value < before):
+            self.reach(key, value, f"the least: {note}")
+
 
 def _in_one_thread(calls: list[Callable[[], object]]) -> None:
     threads = torch.get_num_threads()

@@ -13,10 +13,8 @@ import focus_kernels as fk
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench import bench_shade_sh, clock, gpu, peers_gpu, shapes
-from bench.race import Place
+from bench.race import PARAMETERS, Place
 from bench.shapes import MAIN
-
-FIRST = ("10k", 12)
 
 
 def test_one_bad_benchmark_is_told_and_the_next_one_goes_on():
@@ -33,24 +31,25 @@ def test_one_bad_benchmark_is_told_and_the_next_one_goes_on():
         mesh = topology(faces, len(vertices))
         race("good", [lambda: fk.vertex_normals(vertices[None], mesh)] * 2, batch)
 
-    suite = [(function, [("tiny", 2)]) for function in (wrong, without_a_package, good)]
+    suite = [(function, [{"mesh": "tiny", "batch": 2}]) for function in (wrong, without_a_package, good)]
     result = gpu.run(suite, Place("cpu"), lambda result: written.append(len(result["races"])))
-    assert written == [0, 0, 1] and result["left_out"][f"{__name__}.without_a_package, tiny, batch 2"] == "no package"
+    assert (
+        written == [0, 0, 1] and result["left_out"][f"{__name__}.without_a_package, mesh tiny, batch 2"] == "no package"
+    )
     (failed,), (race,) = result["failed"], result["races"]
-    assert failed["name"] == f"{__name__}.wrong, tiny, batch 2" and "another picture" in failed["error"]
+    assert failed["name"] == f"{__name__}.wrong, mesh tiny, batch 2" and "another picture" in failed["error"]
     assert race["title"] == "good" and race["median"] > 0 and race["images"] == 2
 
 
 def test_each_benchmark_that_names_a_gpu_is_run(monkeypatch):
     """`cases` names one where there is one."""
-    here = bench_shade_sh.test_forward
-    marks = [
-        pytest.mark.parametrize(
-            gpu.PARAMETERS, [(Place("cpu"), "28k", 1), (Place("cuda"), *FIRST), (Place("cuda"), *MAIN[0])]
-        )
-    ]
+    here, gpu_here = bench_shade_sh.test_forward, Place("cuda")
+    shapes = [(Place("cpu"), "28k", 1), (gpu_here, "10k", 12), (gpu_here, *MAIN[0])]
+    marks = [pytest.mark.parametrize(PARAMETERS, shapes), pytest.mark.parametrize("kind", ["a", "b"])]
     monkeypatch.setattr(here, "pytestmark", [mark.mark for mark in marks])
-    assert gpu.suite() == [(here, [*MAIN, FIRST])]
+    ((function, rows),) = gpu.suite()
+    assert function is here and [row["kind"] for row in rows] == ["a", "b", "a", "b"]
+    assert [(row["mesh"], row["batch"]) for row in rows] == [*MAIN, *MAIN, ("10k", 12), ("10k", 12)]
 
 
 @pytest.mark.parametrize(("needed", "sleeps"), [(0, 1), (2_000_000, 2), (1 << 60, 3)])

@@ -63,7 +63,7 @@ def antialias(image: Tensor, raster: Raster, positions: Tensor, topology: Topolo
     _checks.shape("antialias", "raster.face_index", face_index, (B, H, W))
     _checks.shape("antialias", "raster.depth", depth, (B, H, W))
     _checks.on("antialias", "raster.face_index", face_index.device, "image", image.device)
-    args = (image.contiguous(), positions.contiguous(), topology.faces, topology.opposite)
+    args: tuple = (image.contiguous(), positions.contiguous(), topology.faces, topology.opposite)
     args += (face_index.contiguous(), depth.detach().contiguous())
     if choose("antialias", BACKENDS, *args) is ref:
         return ref.forward(*args)

@@ -35,15 +35,12 @@ def nearest(fixed: Tensor, moving: Tensor, window: int, first: int) -> Tensor:
     (H, W), r = moving.shape[2:], window // 2
     y = torch.arange(fixed.shape[2], device=fixed.device)[:, None] + first  # [H', 1]
     x = torch.arange(fixed.shape[3], device=fixed.device) + first  # [W']
-    least = index = None
+    least, index = fixed.new_full(fixed[:, 0].shape, torch.inf), torch.full(fixed[:, 0].shape, -1, device=fixed.device)
     for dy in range(-r, r + 1):
         for dx in range(-r, r + 1):
             inside = (y + dy >= 0) & (y + dy < H) & (x + dx >= 0) & (x + dx < W)
             at = (y + dy).clamp(0, H - 1) * W + (x + dx).clamp(0, W - 1)  # [H', W']
             square = (moving.flatten(2)[:, :, at] - fixed).square().sum(1)  # [B, H', W']
-            if index is None:
-                least, index = torch.where(inside, square, torch.inf), torch.where(inside, at, -1).expand_as(square)
-                continue
             better = inside & ((index < 0) | (square < least) | (square.isnan() & ~least.isnan()))
             least, index = torch.where(better, square, least), torch.where(better, at, index)
     return index
