@@ -15,6 +15,75 @@ struct Given {
   T* to_mask;       // what does not come through the images
 };
 
+// What give_row() reads and writes, by column of the image.
+template <class T, int rows_of_window>
+struct GiveRow {
+  Row<T> moving[rows_of_window], fixed;
+  const T *grad, *mask;  // gradient to each pixel of the map
+  Given<T> to;
+  Span map;
+  int64_t W;
+  T divisor;  // see Backward
+  bool squared, mask_images, to_images;
+};
+
+// A row of the map. Not inlined, nor is collect_row: one copy serves every type of memory.
+template <class V, int R>
+FOCUS_NOINLINE void give_row(const GiveRow<typename V::T, 2 * R + 1>& r) {
+  using T = typename V::T;
+  constexpr int kRows = 2 * R + 1;
+  auto put = [&](auto lanes, int64_t x, const decltype(lanes)* neighbor) FOCUS_BODY {
+    using L = decltype(lanes);
+    L d[3];
+    for (int c = 0; c < 3; ++c) d[c] = neighbor[c] - L::load(r.fixed.c[c] + x);
+    const L square = squared_length(d), distance = r.squared ? square : square.sqrt(), g = L::load(r.grad + x);
+    const L weight = r.mask_images ? g : g * L::load(r.mask + x);
+    ((r.mask_images ? L::set(0) : g * distance) - L::set(r.divisor)).store(r.to.to_mask + x);
+    if (!r.to_images) return;
+    const typename L::Mask apart = L::first(L::width).andnot(square == L::set(0));
+    for (int c = 0; c < 3; ++c) {
+      const L v = r.squared ? (weight + weight) * d[c] : (weight * (d[c] / distance)).keep(apart);
+      v.store(r.to.to_moving[c] + x);
+    }
+  };
+  auto inner = [&](auto lanes, int64_t x) FOCUS_BODY {
+    using L = decltype(lanes);
+    const L nearest = L::load(r.to.winner + x);
+    L neighbor[3] = {L::set(0), L::set(0), L::set(0)};
+    for (int dy = 0; dy < kRows; ++dy)
+      for (int dx = 0; dx < kRows; ++dx) {
+        const typename L::Mask here = nearest == L::set(static_cast<T>(dy * kRows + dx));
+        for (int c = 0; c < 3; ++c) neighbor[c] = L::select(here, L::load(r.moving[dy].c[c] + x + dx - R), neighbor[c]);
+      }
+    put(lanes, x, neighbor);
+  };
+  auto border = [&](int64_t x) {
+    const int k = static_cast<int>(r.to.winner[x]), dx = k % kRows - R;
+    const T* const* row = r.moving[k / kRows].c;
+    const Lanes1<T> neighbor[3] = {{row[0][x + dx]}, {row[1][x + dx]}, {row[2][x + dx]}};
+    put(Lanes1<T>{}, x, neighbor);
+  };
+  for_windows<V, R>(r.map, r.W, inner, border);
+}
+
+// What a row of the image is given by rows of the map: by dy of the winner, the row y - dy.
+template <class V, int R>
+FOCUS_NOINLINE void collect_row(const Given<typename V::T>* rows, int64_t W, typename V::T* const* collected) {
+  using T = typename V::T;
+  constexpr int kRows = 2 * R + 1;
+  for_columns<V>(0, W, [&](auto lanes, int64_t x) FOCUS_BODY {
+    using L = decltype(lanes);
+    L sum[3] = {L::set(0), L::set(0), L::set(0)};
+    for (int dy = 0; dy < kRows; ++dy)
+      for (int dx = 0; dx < kRows; ++dx) {
+        const int64_t from = x + R - dx;
+        const typename L::Mask here = L::load(rows[dy].winner + from) == L::set(static_cast<T>(dy * kRows + dx));
+        for (int c = 0; c < 3; ++c) sum[c] = sum[c] + L::load(rows[dy].to_moving[c] + from).keep(here);
+      }
+    for (int c = 0; c < 3; ++c) sum[c].store(collected[c] + x);
+  });
+}
+
 template <class V, int R, class S>
 struct Backward {
   using T = typename V::T;
@@ -31,6 +100,7 @@ struct Backward {
   Image<V, S> moving, fixed;
   Given<T> ring[kRows], nothing;  // row y at y % kRows; and one beyond the map
   T *collected[3], *flat;         // of one row; `scale` in each column
+  T* weights;                     // the mask of one row
 
   explicit Backward(const NeighborMinLossGradParams<S>& params, int64_t b) : p(params), rule(params.rule) {
     W = p.W;
@@ -68,7 +138,7 @@ struct Backward {
       for (T** array : {&row.winner, &row.to_moving[0], &row.to_moving[1], &row.to_moving[2], &row.to_mask})
         take_row(*array);
     }
-    for (T** array : {&collected[0], &collected[1], &collected[2], &flat}) take_row(*array);
+    for (T** array : {&collected[0], &collected[1], &collected[2], &flat, &weights}) take_row(*array);
     return c.used();
   }
 
@@ -90,65 +160,34 @@ struct Backward {
     for (int64_t x = map.first; x < map.end; ++x) to.winner[x] = static_cast<T>(winner[at + x]);
     const Row<T> own = fixed.row(y);
     const Span inside = offsets_at(y, p.H, R);
-    Row<T> rows[kRows];
+    GiveRow<T, kRows> row{{},
+                          own,
+                          grad != nullptr ? grad + at : flat,
+                          weights,
+                          to,
+                          map,
+                          W,
+                          of_divisor,
+                          rule.squared,
+                          rule.mask_images,
+                          collects() || grad_fixed != nullptr};
     for (int dy = -R; dy <= R; ++dy)  // a row outside of the image is nobody's winner
-      rows[dy + R] = dy >= inside.first && dy < inside.end ? moving.row(y + dy) : own;
-    const T* const g_row = grad != nullptr ? grad + at : flat;
+      row.moving[dy + R] = dy >= inside.first && dy < inside.end ? moving.row(y + dy) : own;
     const S* const mask_row = mask + W * y;
-    const bool squared = rule.squared, images = rule.mask_images;
-    const bool to_images = collects() || grad_fixed != nullptr;
-    const T divisor = of_divisor;
-
-    auto put = [&](auto lanes, int64_t x, const decltype(lanes)* neighbor) FOCUS_BODY {
-      using L = decltype(lanes);
-      L d[3];
-      for (int c = 0; c < 3; ++c) d[c] = neighbor[c] - L::load(own.c[c] + x);
-      const L square = squared_length(d), distance = squared ? square : square.sqrt(), g = L::load(g_row + x);
-      const L weight = images ? g : g * L::load(mask_row + x);
-      ((images ? L::set(0) : g * distance) - L::set(divisor)).store(to.to_mask + x);
-      if (!to_images) return;
-      const typename L::Mask apart = L::first(L::width).andnot(square == L::set(0));
-      for (int c = 0; c < 3; ++c) {
-        const L v = squared ? (weight + weight) * d[c] : (weight * (d[c] / distance)).keep(apart);
-        v.store(to.to_moving[c] + x);
-      }
-    };
-    auto inner = [&](auto lanes, int64_t x) FOCUS_BODY {
-      using L = decltype(lanes);
-      const L nearest = L::load(to.winner + x);
-      L neighbor[3] = {L::set(0), L::set(0), L::set(0)};
-      for (int dy = 0; dy < kRows; ++dy)
-        for (int dx = 0; dx < kRows; ++dx) {
-          const typename L::Mask here = nearest == L::set(static_cast<T>(dy * kRows + dx));
-          for (int c = 0; c < 3; ++c) neighbor[c] = L::select(here, L::load(rows[dy].c[c] + x + dx - R), neighbor[c]);
-        }
-      put(lanes, x, neighbor);
-    };
-    auto border = [&](int64_t x) {
-      const int k = winner[at + x], dx = k % kRows - R;
-      const T* const* row = rows[k / kRows].c;
-      const Lanes1<T> neighbor[3] = {{row[0][x + dx]}, {row[1][x + dx]}, {row[2][x + dx]}};
-      put(Lanes1<T>{}, x, neighbor);
-    };
-    for_windows<V, R>(map, W, inner, border);
+    if constexpr (std::is_same<S, T>::value)
+      row.mask = mask_row;
+    else
+      for_columns<V>(map.first, map.end,
+                     [&](auto lanes, int64_t x) FOCUS_BODY { decltype(lanes)::load(mask_row + x).store(weights + x); });
+    give_row<V, R>(row);
   }
 
   // What row y of the image is given by the rows of the map around it, which are in the ring.
   void collect(int64_t y) {
-    Given<T> rows[kRows];  // by dy of the winner: the row y - dy
+    Given<T> rows[kRows];
     for (int dy = -R; dy <= R; ++dy)
       rows[dy + R] = y - dy >= map_rows.first && y - dy < map_rows.end ? ring[(y - dy) % kRows] : nothing;
-    for_columns<V>(0, W, [&](auto lanes, int64_t x) FOCUS_BODY {
-      using L = decltype(lanes);
-      L sum[3] = {L::set(0), L::set(0), L::set(0)};
-      for (int dy = 0; dy < kRows; ++dy)
-        for (int dx = 0; dx < kRows; ++dx) {
-          const int64_t from = x + R - dx;
-          const typename L::Mask here = L::load(rows[dy].winner + from) == L::set(static_cast<T>(dy * kRows + dx));
-          for (int c = 0; c < 3; ++c) sum[c] = sum[c] + L::load(rows[dy].to_moving[c] + from).keep(here);
-        }
-      for (int c = 0; c < 3; ++c) sum[c].store(collected[c] + x);
-    });
+    collect_row<V, R>(rows, W, collected);
   }
 
   // The gradients of row y of the image.

@@ -26,6 +26,8 @@ struct Row {
 // A body of the loops below: as a call for each vector it would cost as much as its work.
 #define FOCUS_BODY __attribute__((always_inline))
 
+#define FOCUS_NOINLINE __attribute__((noinline))
+
 // Calls body(lanes, column) over [first, end). The last vector may overlap the one before: a body writes, never adds.
 template <class V, class Body>
 inline void for_columns(int64_t first, int64_t end, const Body& body) {

@@ -40,6 +40,25 @@ inline void nearest(const Row<typename L::T>* rows, const Row<typename L::T>& fi
   }
 }
 
+// The pixels `map` of a row. Not inlined: one copy serves every type of memory.
+template <class V, int R>
+FOCUS_NOINLINE void nearest_row(const Row<typename V::T>* rows, const Row<typename V::T>& own, Span dy_span, Span map,
+                                int64_t W, typename V::T* best, typename V::T* winner) {
+  using T = typename V::T;
+  auto put = [&](auto lanes, int64_t x, Span dx_span) FOCUS_BODY {
+    using L = decltype(lanes);
+    L d, k, all;
+    nearest<R, false>(rows + R, own, dy_span, dx_span, x, d, k, all);
+    if ((all <= all).bits() != L::first(L::width).bits())
+      nearest<R, true>(rows + R, own, dy_span, dx_span, x, d, k, all);
+    d.store(best + x);
+    k.store(winner + x);
+  };
+  for_windows<V, R>(
+      map, W, [&](auto lanes, int64_t x) FOCUS_BODY { put(lanes, x, {-R, R + 1}); },
+      [&](int64_t x) { put(Lanes1<T>{}, x, offsets_at(x, W, R)); });
+}
+
 // Bytes may alias anything: by its arguments alone, so that it becomes vector code.
 template <class T>
 inline void narrow_row(const T* from, int64_t n, uint8_t* to) {
@@ -87,19 +106,7 @@ void forward_rows(const NeighborRows<S>& r) {
     const Span dy_span = offsets_at(y, p.H, R);
     Row<T> rows[2 * R + 1];
     for (int64_t dy = dy_span.first; dy < dy_span.end; ++dy) rows[dy + R] = moving.row(y + dy);
-    const Row<T> own = fixed.row(y);
-    auto put = [&](auto lanes, int64_t x, Span dx_span) FOCUS_BODY {
-      using L = decltype(lanes);
-      L d, k, all;
-      nearest<R, false>(rows + R, own, dy_span, dx_span, x, d, k, all);
-      if ((all <= all).bits() != L::first(L::width).bits())
-        nearest<R, true>(rows + R, own, dy_span, dx_span, x, d, k, all);
-      d.store(best + x);
-      k.store(winner + x);
-    };
-    for_windows<V, R>(
-        map, W, [&](auto lanes, int64_t x) FOCUS_BODY { put(lanes, x, {-R, R + 1}); },
-        [&](int64_t x) { put(Lanes1<T>{}, x, offsets_at(x, W, R)); });
+    nearest_row<V, R>(rows, fixed.row(y), dy_span, map, W, best, winner);
 
     for_columns<V>(map.first, map.end, [&](auto lanes, int64_t x) FOCUS_BODY {
       using L = decltype(lanes);
