@@ -34,7 +34,10 @@ elseif(FOCUS_HAS_CUDA)
 endif()
 
 set(FOCUS_ISAS baseline)
-if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$" AND CMAKE_SIZEOF_VOID_P EQUAL 8)
+# Emulated CUDA leaves nothing to the vectors of a processor.
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$"
+   AND CMAKE_SIZEOF_VOID_P EQUAL 8
+   AND NOT FOCUS_CUDA_EMULATION)
   set(FOCUS_FLAGS_avx2 -mavx2 -mfma -mf16c)
   set(FOCUS_FLAGS_avx512 -mavx512f -mavx512dq -mavx512bw -mavx512vl -mfma -mf16c)
   check_cxx_compiler_flag("-mavx512f -mavx512dq -mavx512bw -mavx512vl -mavx2 -mfma -mf16c" FOCUS_X86_SIMD)

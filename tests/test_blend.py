@@ -107,8 +107,9 @@ def test_views_of_a_basis_are_not_copied(kernel, view, dtype, monkeypatch):
         assert_same_bits(one, other)
 
 
-def test_components_that_no_image_has_are_not_read(monkeypatch):
-    monkeypatch.setattr(_backends, "FORCED", "native")
+def test_components_that_no_image_has_are_not_read(kernel):
+    if kernel.name != "native":
+        pytest.skip("the kernels of the CPU look")
     mean, basis, coeffs = drawn(2, 40, 30, torch.float32)
     coeffs[:, 3], coeffs[0, 5], coeffs[:, 20:] = 0, 0, -0.0
     want = fk.blend(mean, basis, coeffs)
