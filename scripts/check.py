@@ -72,7 +72,7 @@ VARIANTS = {
         "the CUDA kernels on the CPU under AddressSanitizer and UBSan",
         BATTERY,
         {**EMULATION, "FOCUS_SANITIZE": "address"},
-        ("-k", NO_REFERENCE),
+        ("-k", f"{NO_REFERENCE} and not many_images"),  # more images than a grid has blocks: minutes
     ),
     "asan": Variant(
         "the CPU kernels under AddressSanitizer and UBSan",
