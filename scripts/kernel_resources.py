@@ -130,7 +130,7 @@ def by_name(found: dict[tuple[str, str], Resources]) -> dict[str, dict[str, Reso
 
 def triton_section() -> Section:
     """Compiles every launch of every focus_kernels/ops/<op>/triton.py (tests/triton_aot.py)."""
-    sys.path.insert(0, str(ROOT / "tests"))
+    sys.path[:0] = [str(ROOT / "tests"), str(ROOT)]
     try:
         import triton
         import triton_aot
