@@ -37,6 +37,11 @@ class Run:
         """Only what ran beside another program."""
         return Run(self.machine, [race for race in self.races if peers_of(race)], self.targets)
 
+    def with_texts(self, texts: Sequence[str]) -> "Run":
+        """Only what has all of them in its name, which ends with the place."""
+        races = [race for race in self.races if all(text in f"{race['title']}, {race['place']}" for text in texts)]
+        return Run(self.machine, races, self.targets)
+
 
 def peers_of(race: dict) -> dict[str, dict]:
     return {name: peer for name, peer in race["peers"].items() if name != ONE_THREAD}
@@ -126,6 +131,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.report", description=__doc__.partition("\n")[2])
     parser.add_argument("json", type=Path, metavar="RUN.json")
     parser.add_argument("--peers", action="store_true", help="only what was raced against another program")
+    parser.add_argument(
+        "--only", action="append", default=[], metavar="TEXT", help="only what has TEXT in its name; may be repeated"
+    )
     parser.add_argument("--plot", type=Path, metavar="FILE.png", help="also write the plot (needs matplotlib)")
     parser.add_argument(
         "--baseline", type=Path, metavar="FILE.json", help="also write the ratios to compare later runs with"
@@ -136,9 +144,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         run = Run.of(document)
     except (OSError, ValueError, KeyError, TypeError) as error:
         parser.error(f"{args.json} is not the JSON file of a run: {error!r}")
+    run = (run.raced() if args.peers else run).with_texts(args.only)
     if not run.races:
-        parser.error(f"{args.json} has no times in it")
-    print("\n".join(lines(run.raced() if args.peers else run)))
+        parser.error(f"{args.json} has no such times in it" if args.peers or args.only else f"{args.json} has no times")
+    print("\n".join(lines(run)))
     if args.plot:
         _write(args.plot, lambda file: plot(run, file))
     if args.baseline:

@@ -26,27 +26,22 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 from builds import build  # noqa: E402  (tests/ is no package)
 
-OPS = (
-    *("vertex_normals", "shade_sh", "rasterize", "rasterize_rules", "interpolate", "render_sh", "antialias"),
-    *("masked_pixel_loss", "neighbor_min_loss", "blend"),
-)
-OTHERS = ("contract", "threads", "backends", "inputs", "topology", "camera", "compat_focus", "compat_pytorch3d")
-BATTERY = (*(f"tests/test_{name}.py" for name in (*OPS, *OTHERS)), "tests/test_fuzz_*.py")
-THREADED = tuple(f"tests/test_{name}.py" for name in (*OPS, "contract", "threads", "backends"))
-VECTORS = tuple(
-    f"tests/test_{name}.py"
-    for name in (
-        "backends",
-        "blend",
-        "rasterize",
-        "rasterize_rules",
-        "render_sh",
-        "masked_pixel_loss",
-        "neighbor_min_loss",
-        "contract",
-    )
-)
-NO_REFERENCE = "not ref-cpu"  # the definition in torch runs no kernel
+SCALAR = ("vertex_normals", "shade_sh", "interpolate")  # no vector code on the CPU
+VECTORS = ("rasterize", "rasterize_rules", "render_sh", "antialias")
+CPU_ONLY = ("blend", "masked_pixel_loss", "neighbor_min_loss")  # vectors; no CUDA, on a GPU Triton runs them
+OTHERS = ("threads", "inputs", "topology", "camera", "compat_focus", "compat_pytorch3d")
+
+
+def files(*names: str) -> tuple[str, ...]:
+    return tuple(f"tests/test_{name}.py" for name in (*names, "contract", "backends"))
+
+
+def without(*names: str) -> tuple[str, ...]:
+    """pytest's arguments: all but these, and the definition in torch, which runs no kernel."""
+    return "-k", " and ".join(f"not {name}" for name in ("ref-cpu", *names))
+
+
+FUZZ = "tests/test_fuzz_*.py"
 TIME_LIMIT = 1800  # seconds
 
 
@@ -64,35 +59,35 @@ EMULATION = {"FOCUS_CUDA_EMULATION": "ON"}
 VARIANTS = {
     "emulation": Variant(
         "the CUDA kernels on the CPU, with a log that looks for races",
-        (*BATTERY, "tests/test_cuda_emulation.py", "tests/test_gpu_small.py"),
+        (*files(*SCALAR, *VECTORS, *OTHERS, "cuda_emulation", "gpu_small"), FUZZ),
         EMULATION,
-        ("-k", NO_REFERENCE),
+        without(*CPU_ONLY),
     ),
     "emulation-asan": Variant(
         "the CUDA kernels on the CPU under AddressSanitizer and UBSan",
-        BATTERY,
+        (*files(*SCALAR, *VECTORS, *OTHERS), FUZZ),
         {**EMULATION, "FOCUS_SANITIZE": "address"},
-        ("-k", f"{NO_REFERENCE} and not many_images"),  # more images than a grid has blocks: minutes
+        without(*CPU_ONLY, "many_images"),  # more images than a grid has blocks: minutes
     ),
     "asan": Variant(
         "the CPU kernels under AddressSanitizer and UBSan",
-        BATTERY,
+        (*files(*SCALAR, *VECTORS, *CPU_ONLY, *OTHERS), FUZZ),
         {"FOCUS_CUDA": "OFF", "FOCUS_SANITIZE": "address"},
-        ("-k", NO_REFERENCE),
+        without(),
         threads=4,
     ),
     "avx512": Variant(
         "the AVX-512 kernels, their instructions in C++, under AddressSanitizer and UBSan",
-        (*VECTORS, "tests/test_fuzz_*.py"),
+        (*files(*VECTORS, *CPU_ONLY), FUZZ),
         {"FOCUS_CUDA": "OFF", "FOCUS_AVX512_EMULATION": "ON", "FOCUS_SANITIZE": "address"},
-        ("-k", NO_REFERENCE),
+        without(*SCALAR),
     ),
     "tsan": Variant(
         "the CPU kernels on std::thread under ThreadSanitizer",
-        THREADED,
+        files(*SCALAR, *VECTORS, *CPU_ONLY, "threads"),
         {"FOCUS_CUDA": "OFF", "FOCUS_SANITIZE": "thread", "FOCUS_THREADS": "std"},
         # ThreadSanitizer cannot follow the fork of a process with threads.
-        ("-k", f"{NO_REFERENCE} and not dataloader_workers"),
+        without("dataloader_workers"),
         threads=4,
     ),
     "resources": Variant(
@@ -105,7 +100,7 @@ VARIANTS = {
     ),
     "fuzz": Variant(
         "hypothesis for FOCUS_FUZZ_MINUTES (10), with new seeds",
-        ("tests/test_fuzz_*.py",),
+        (FUZZ,),
         environment={"FOCUS_FUZZ_MINUTES": "10"},
     ),
 }
@@ -131,8 +126,8 @@ def sanitizer_environment(folder: Path) -> dict[str, str]:
 
 def check(name: str, variant: Variant, arguments: list[str]) -> str:
     """Build and test; the reason of a failure, or nothing."""
-    files = [str(path.relative_to(ROOT)) for pattern in variant.tests for path in sorted(ROOT.glob(pattern))]
-    if not files:
+    found = [str(path.relative_to(ROOT)) for pattern in variant.tests for path in sorted(ROOT.glob(pattern))]
+    if not found:
         return f"there is no {' '.join(variant.tests)}"
     folder = ROOT / "build" / "check" / name
     folder.mkdir(parents=True, exist_ok=True)
@@ -154,7 +149,7 @@ def check(name: str, variant: Variant, arguments: list[str]) -> str:
     log = folder / "pytest.log"
     with log.open("w") as out:
         try:
-            command = [sys.executable, "-c", "; ".join(start), *options, *files, *arguments]
+            command = [sys.executable, "-c", "; ".join(start), *options, *found, *arguments]
             kwargs = {"stdout": out, "stderr": subprocess.STDOUT, "timeout": TIME_LIMIT}
             status = subprocess.run(command, cwd=ROOT, env=environment, check=False, **kwargs).returncode
         except subprocess.TimeoutExpired:

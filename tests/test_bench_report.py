@@ -112,3 +112,11 @@ def test_only_what_was_raced():
     alone = BENCH | {"extra_info": EXTRA | {"peers": {"one thread": PEERS["plain torch"]}}}
     run = report.Run.of(RUN | {"benchmarks": [alone, BENCH]})
     assert len(run.races) == 2 and len(run.raced().races) == 1
+
+
+def test_only_what_has_these_texts_in_its_name():
+    other = BENCH | {"extra_info": EXTRA | {"title": "op forward, 53k"}}
+    run = report.Run.of(RUN | {"benchmarks": [BENCH, other]})
+    titles = lambda *texts: [race["title"] for race in run.with_texts(texts).races]
+    assert titles("forward", "2 threads") == ["op forward, 10k", "op forward, 53k"]
+    assert titles("53k", "2 threads") == ["op forward, 53k"] and titles("53k", "1 thread,") == []
