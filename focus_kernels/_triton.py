@@ -2,12 +2,14 @@
 
 import importlib.util
 import os
-import sys
 from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
 from types import ModuleType
 
 import torch
+
+INSTALLED = importlib.util.find_spec("triton") is not None
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"  # Triton itself reads it when it is imported
 
 
 class Room(ModuleType):
@@ -18,10 +20,10 @@ class Room(ModuleType):
 
     def why_not(self, *args) -> list[str]:
         """Reasons why Triton cannot run on these arguments."""
-        if not _installed():
+        if not INSTALLED:
             return ["triton is not installed"]
         device = next(arg for arg in args if isinstance(arg, torch.Tensor)).device.type
-        if device == "cuda" or (device == "cpu" and _interpreted()):
+        if device == "cuda" or (device == "cpu" and INTERPRETED):
             return []
         return [f"device {device} (supported: cuda, or cpu with TRITON_INTERPRET=1)"]
 
@@ -32,15 +34,3 @@ class Room(ModuleType):
 def on(tensor: torch.Tensor) -> AbstractContextManager:
     """Launches go to the GPU that has `tensor`, whichever is the current one."""
     return torch.cuda.device(tensor.device) if tensor.is_cuda else nullcontext()
-
-
-@torch.compiler.assume_constant_result
-def _installed() -> bool:
-    return "triton" in sys.modules or importlib.util.find_spec("triton") is not None
-
-
-@torch.compiler.assume_constant_result
-def _interpreted() -> bool:
-    if "triton" not in sys.modules:
-        return os.environ.get("TRITON_INTERPRET") == "1"
-    return sys.modules["triton"].knobs.runtime.interpret

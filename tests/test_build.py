@@ -131,7 +131,8 @@ def refuse(*args, **kwargs): raise AssertionError("network access at import")
 socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse
 import focus_kernels, focus, torch
 assert not torch.cuda.is_initialized()
-heavy = {"cv2", "dlib", "face_alignment", "h5py", "numba", "scipy", "skimage", "trimesh"} & set(sys.modules)
+heavy = {"cv2", "dlib", "face_alignment", "h5py", "numba", "scipy", "skimage", "trimesh", "triton", "torch._dynamo"}
+heavy &= set(sys.modules)
 assert not heavy, heavy
 """
     result = run(sys.executable, "-c", code, cwd=ROOT)

@@ -18,7 +18,9 @@ import triton.language as tl
 import triton_aot
 import triton_sample
 
-if triton.knobs.runtime.interpret:
+from focus_kernels import _triton
+
+if _triton.INTERPRETED:
     pytest.skip("TRITON_INTERPRET=1 leaves nothing to compile", allow_module_level=True)
 
 ARCHS = (80, 90, 100)
@@ -110,9 +112,9 @@ def test_a_kernel_that_no_call_launches_is_named():
 
 def test_nothing_is_left_behind():
     """After compiling, a launch goes to a real driver again, or fails for want of one."""
-    before = triton.knobs.runtime.interpret, triton.knobs.cache.dir, triton.runtime.jit.JITFunction.run
+    before = _triton.INTERPRETED, triton.knobs.cache.dir, triton.runtime.jit.JITFunction.run
     compiled(80, enable_fp_fusion=False)
-    assert before == (triton.knobs.runtime.interpret, triton.knobs.cache.dir, triton.runtime.jit.JITFunction.run)
+    assert before == (_triton.INTERPRETED, triton.knobs.cache.dir, triton.runtime.jit.JITFunction.run)
     if not torch.cuda.is_available():
         with pytest.raises(RuntimeError, match="0 active drivers"):
             triton_sample._forward[(1,)](*map(torch.empty, [4, 4]), 0.5, *map(torch.empty, [4, 4]), 4, 16)

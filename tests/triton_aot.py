@@ -27,7 +27,7 @@ from triton.runtime import driver
 from triton.runtime.jit import JITFunction
 
 import focus_kernels as fk
-from focus_kernels import _backends
+from focus_kernels import _backends, _triton
 
 ROOT = Path(__file__).resolve().parents[1]
 DEVICES = itertools.count()
@@ -84,12 +84,12 @@ def compiling(arch: int) -> Iterator[list[Launch]]:
 
     knobs = triton.knobs
     with contextlib.ExitStack() as stack:
-        for scope in (knobs.cache.scope, knobs.nvidia.scope, knobs.runtime.scope):
+        for scope in (knobs.cache.scope, knobs.nvidia.scope):
             stack.enter_context(scope())
         stack.enter_context(patch.object(_backends, "FORCED", "triton"))
         knobs.cache.dir = stack.enter_context(tempfile.TemporaryDirectory())
         knobs.nvidia.dump_ptxas_log = True
-        knobs.runtime.interpret = True  # the kernels are made already; this has `why_not` take tensors of the CPU
+        stack.enter_context(patch.object(_triton, "INTERPRETED", True))  # has `why_not` take tensors of the CPU
         stack.enter_context(patch.object(JITFunction, "run", compile_only))
         stack.callback(driver.set_active, None)  # the next use finds the driver of this machine
         driver.set_active(_Absent(arch))

@@ -8,9 +8,11 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from focus_kernels import _triton
+
 
 def why_not(a: Tensor, *rest) -> list[str]:
-    if not a.is_cuda and not triton.knobs.runtime.interpret:
+    if not a.is_cuda and not _triton.INTERPRETED:
         return [f"device={a.device.type} (supported: cuda, or cpu with TRITON_INTERPRET=1)"]
     return []
 
