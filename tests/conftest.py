@@ -28,6 +28,7 @@ if INTERPRETED:
     triton_interpreter.install()
 
 from focus_kernels import _backends  # noqa: E402  (after the extension that it is to find)
+from focus_kernels._extension import _C  # noqa: E402
 
 DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
 KERNELS = [("native", device) for device in DEVICES]
@@ -91,6 +92,17 @@ def threads():
     before = torch.get_num_threads()
     yield torch.set_num_threads
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def instruction_sets():
+    """Names for `_C.set_cpu_isa`: what this machine has and the extension knows, the best first."""
+    if _C is None:
+        pytest.skip("focus_kernels._C is not built")
+    _C.set_cpu_isa("")
+    known = ["avx512", "avx2", "baseline"]
+    yield known[known.index(_C.cpu_isa()) :]
+    _C.set_cpu_isa("")
 
 
 @pytest.fixture

@@ -13,7 +13,6 @@ import time
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 
@@ -92,15 +91,6 @@ def compiled_kernels(request, device, monkeypatch):
     if not usable:
         pytest.skip("; ".join(f"{name}: {', '.join(why)}" for name, why in reasons.items()))
     monkeypatch.setattr(_backends, "FORCED", usable[0])
-
-
-@pytest.fixture(name="instruction_sets")
-def switch_instruction_sets():
-    """A function that switches to each instruction set of this machine, the best first; restores the choice."""
-    _C.set_cpu_isa("")
-    known = ["avx512", "avx2", "baseline"]
-    yield [partial(_C.set_cpu_isa, name) for name in known[known.index(_C.cpu_isa()) :]]
-    _C.set_cpu_isa("")
 
 
 # Numbers. Pixel centres are at n + 0.5.

@@ -14,6 +14,7 @@ from tolerances import assert_same_bits
 
 import focus_kernels as fk
 from focus_kernels import _backends, _extension, info
+from focus_kernels._extension import _C
 
 
 def backends(**reasons):
@@ -106,31 +107,20 @@ def test_public_names():
     assert all(getattr(fk, name).__doc__ for name in fk.__all__)
 
 
-@pytest.fixture
-def instruction_sets():
-    """Every instruction set of this machine that the extension knows, the best first; restores the choice."""
-    native = pytest.importorskip("focus_kernels._C")
-    native.set_cpu_isa("")
-    known = ["avx512", "avx2", "baseline"]
-    yield native, known[known.index(native.cpu_isa()) :]
-    native.set_cpu_isa("")
-
-
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
 def test_same_bits_for_every_instruction_set(instruction_sets, dtype, monkeypatch):
     from test_render_sh import MODES, gradients, prepared, render
 
-    native, names = instruction_sets
-    if len(names) == 1:
-        pytest.skip(f"this machine has {names[0]} only")
+    if len(instruction_sets) == 1:
+        pytest.skip(f"this machine has {instruction_sets[0]} only")
     monkeypatch.setattr(_backends, "FORCED", "native")
     size = (61, 83)
     for mode in MODES:
         inputs, mesh, orthographic, options = prepared(mode, size, 2, 20, dtype, "cpu")
         first = None
-        for name in names:
-            native.set_cpu_isa(name)
-            assert native.cpu_isa() == name
+        for name in instruction_sets:
+            _C.set_cpu_isa(name)
+            assert _C.cpu_isa() == name
             out = render(inputs, mesh, size, orthographic, **options)
             result = [out.image.detach(), *(tensor.detach() for tensor in out.raster), *gradients(out, inputs)]
             first = first or result
@@ -140,8 +130,8 @@ def test_same_bits_for_every_instruction_set(instruction_sets, dtype, monkeypatc
     positions = torch.rand(2, 900, 3, generator=generator(0)).to(dtype) * torch.tensor([90.0, 70, 1]) + 1
     mesh = fk.Topology(torch.randint(900, (400, 3), generator=generator(1)), 900)
     first = None
-    for name in names:
-        native.set_cpu_isa(name)
+    for name in instruction_sets:
+        _C.set_cpu_isa(name)
         raster = fk.rasterize(positions, mesh, size, cull=None)
         first = first or raster
         for one, other in zip(raster, first, strict=True):

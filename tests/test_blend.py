@@ -7,6 +7,7 @@ from tolerances import assert_same_bits
 
 import focus_kernels as fk
 from focus_kernels import _backends
+from focus_kernels._extension import _C
 from focus_kernels.ops.blend import op
 
 
@@ -136,24 +137,18 @@ def test_gradients_that_nobody_wants_are_not_computed(kernel, wanted, monkeypatc
 
 
 @pytest.mark.parametrize("B", [1, 3, 4, 13, 40])
-def test_same_bits_for_threads_splits_and_instruction_sets(B, threads, monkeypatch):
-    native = pytest.importorskip("focus_kernels._C")
+def test_same_bits_for_threads_splits_and_instruction_sets(B, threads, instruction_sets, monkeypatch):
     monkeypatch.setattr(_backends, "FORCED", "native")
-    if _backends.kernels(op.BACKENDS)["native"].why_not(torch.zeros(1)):
+    if op.BACKENDS["native"].why_not(torch.zeros(1)):
         pytest.skip("CUDA is emulated")
     inputs = drawn(B, 23, 1500, torch.float32)
     grad = torch.randn(B, 1500, 3, generator=generator(3))
     call = lambda: [fk.blend(*inputs), *gradients(inputs, grad)]
     threads(1)
     want = call()
-    known = ["baseline", "avx2", "avx512"]
-    for name in known[: known.index(native.cpu_isa()) + 1]:
-        native.set_cpu_isa(name)
-        try:
-            got = call()
-        finally:
-            native.set_cpu_isa("")
-        for one, other in zip(got, want, strict=True):
+    for name in instruction_sets:
+        _C.set_cpu_isa(name)
+        for one, other in zip(call(), want, strict=True):
             assert_same_bits(one, other, name)
     threads(3)
     for one, other in zip(call(), want, strict=True):

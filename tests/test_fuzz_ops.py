@@ -3,11 +3,12 @@
 import pytest
 import torch
 from fuzz_ops import OPS, draw_like, scenes
-from fuzzing import compiled_kernels, fuzz, listed, meshes, switch_instruction_sets  # noqa: F401
+from fuzzing import compiled_kernels, fuzz, listed, meshes  # noqa: F401
 from hypothesis import strategies as st
 from tolerances import assert_same_bits
 
 import focus_kernels as fk
+from focus_kernels._extension import _C
 
 OP = pytest.mark.parametrize("op", OPS)
 
@@ -23,15 +24,15 @@ def assert_same(got: dict, want: dict, what: str) -> None:
 def test_same_bits_for_every_run_thread_and_instruction_set(op, device, threads, instruction_sets, scene):
     call = OPS[op](scene, device)
     threads(1)
-    instruction_sets[0]()
+    _C.set_cpu_isa(instruction_sets[0])
     want = call.results()
     for count in (1, 2, 3):
         threads(count)
         assert_same(call.results(), want, f"{count} threads")
     threads(1)
-    for choose in instruction_sets:
-        choose()
-        assert_same(call.results(), want, str(choose.args))
+    for name in instruction_sets:
+        _C.set_cpu_isa(name)
+        assert_same(call.results(), want, name)
 
 
 @OP

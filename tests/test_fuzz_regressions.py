@@ -4,11 +4,12 @@ import threading
 
 import pytest
 import torch
-from fuzzing import compiled_kernels, switch_instruction_sets  # noqa: F401
+from fuzzing import compiled_kernels  # noqa: F401
 from meshes import topology, triangles
 from tolerances import assert_same_bits
 
 import focus_kernels as fk
+from focus_kernels._extension import _C
 
 
 @pytest.mark.parametrize("albedo", [1.0, torch.nan])
@@ -23,8 +24,8 @@ def test_unseen_vertices_next_to_a_seen_one_in_a_vector(device, dtype, albedo, i
     inputs = [vertices * -1, colors, -torch.ones(1, 3, 9, dtype=torch.float64), -eye, eye, torch.zeros(1, 3).double()]
     inputs = [value.to(device, dtype).requires_grad_() for value in inputs]
     mesh = topology([[0, 1, 2]], 16, device)
-    for choose in instruction_sets:
-        choose()
+    for name in instruction_sets:
+        _C.set_cpu_isa(name)
         camera = fk.Camera(*inputs[3:], orthographic=True)
         render = fk.render_sh(*inputs[:3], mesh, camera, (1, 1))
         assert render.mask.all()
@@ -42,8 +43,8 @@ def test_gradients_of_a_very_small_triangle(device, dtype, instruction_sets):
     inputs = [near, torch.ones(1, 3, 3), torch.ones(1, 3, 9), eye, eye, torch.zeros(1, 3)]
     inputs = [value.to(device, dtype).requires_grad_() for value in inputs]
     mesh = topology([[0, 1, 2]], 3, device)
-    for choose in instruction_sets:
-        choose()
+    for name in instruction_sets:
+        _C.set_cpu_isa(name)
         render = fk.render_sh(*inputs[:3], mesh, fk.Camera(*inputs[3:]), (1, 1), cull=None, normals="focus")
         assert render.mask.all()
         grads = torch.autograd.grad(render.image.sum() + render.raster.depth.sum(), inputs)

@@ -316,17 +316,6 @@ def test_numbers_are_rounded_to_half_as_torch_rounds_them(kernel, dtype, layout)
     assert_same_bits(got, values.to(dtype))
 
 
-@pytest.fixture
-def instruction_sets():
-    """Every instruction set of this machine that the extension knows; restores the choice."""
-    if _C is None:
-        pytest.skip("focus_kernels._C is not built")
-    _C.set_cpu_isa("")
-    known = ["avx512", "avx2", "baseline"]
-    yield known[known.index(_C.cpu_isa()) :]
-    _C.set_cpu_isa("")
-
-
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("size", [(3, 5), (31, 33), (61, 143)], ids=str)
 def test_same_bits_for_every_instruction_set_and_number_of_threads(kernel, dtype, size, instruction_sets, threads):

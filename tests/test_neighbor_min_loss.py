@@ -1,5 +1,6 @@
 """neighbor_min_loss against loops over pixels and the FOCUS authors' program; ties, borders, what it keeps, errors."""
 
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -210,26 +211,20 @@ def test_one_byte_per_pixel_is_kept(kernel, dtype):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, *HALF], ids=str)
 @pytest.mark.parametrize("options", [{}, {**AUTHORS_NEIGHBOR, "reduction": "mask_mean"}, {"window": 7}], ids=str)
-def test_same_bits_for_any_threads_and_instruction_set(kernel, dtype, options, threads):
+def test_same_bits_for_any_threads_and_instruction_set(kernel, dtype, options, threads, instruction_sets):
     if kernel.name == "triton":
         pytest.skip("they are the CPU's")
     inputs = leaves(images(10, 2, 70, 83), kernel.device, dtype)
     cotangent = torch.tensor(1.5, dtype=torch.promote_types(dtype, torch.float32))
-    known = ["avx512", "avx2", "baseline"]
-    _C.set_cpu_isa("")
     first = None
-    try:
-        for isa in known[known.index(_C.cpu_isa()) :]:
-            _C.set_cpu_isa(isa)
-            for count in (1, 2, 3):
-                threads(count)
-                out = fk.neighbor_min_loss(*inputs, **options)
-                result = [out.detach(), *torch.autograd.grad(out, inputs, cotangent)]
-                first = first or result
-                for one, other in zip(result, first, strict=True):
-                    assert_same_bits(one, other, f"{isa}, {count} threads")
-    finally:
-        _C.set_cpu_isa("")
+    for name, count in product(instruction_sets, (1, 2, 3)):
+        _C.set_cpu_isa(name)
+        threads(count)
+        out = fk.neighbor_min_loss(*inputs, **options)
+        result = [out.detach(), *torch.autograd.grad(out, inputs, cotangent)]
+        first = first or result
+        for one, other in zip(result, first, strict=True):
+            assert_same_bits(one, other, f"{name}, {count} threads")
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, *HALF], ids=str)
