@@ -108,6 +108,38 @@ FOCUS_HD Walk walk(const T* positions, const SideOf& side_of, const AntialiasMes
   return Walk::kLost;
 }
 
+// A fine mesh often folds at its outline: behind the edge where the surface seen at `near` first looks away, it comes
+// forward again and ends a little farther along. So go on over the line, back and forth, for some faces, within the
+// pixel and up to the other centre: the end, or the fold, that lies farthest along, unless it is deeper than `depth`.
+constexpr int kFolded = 32;
+
+template <class T, class SideOf>
+FOCUS_HD int32_t outline(const T* positions, const SideOf& side_of, const AntialiasMesh& m, const int32_t* opposite,
+                         int32_t corner, int axis, T line, T near, int way, T depth) {
+  const int own = side_of(corner / 3);
+  T farthest = crossed_at(positions, m.faces, corner, axis).at(line);
+  int32_t across = opposite[corner];
+  for (int steps = 0; steps < kFolded && across >= 0; ++steps) {
+    const int k = across % 3, side = side_of(across / 3);
+    if (side == 0) break;
+    const int32_t first = across - k, *face = m.faces + first;
+    const bool above = positions[int64_t{3} * face[k] + 1 - axis] <= line;
+    const bool next_above = positions[int64_t{3} * face[(k + 2) % 3] + 1 - axis] <= line;
+    const int32_t here = first + (k + (above != next_above ? 1 : 2)) % 3;  // crosses the line, as `across` does
+    const Crossed<T> edge = crossed_at(positions, m.faces, here, axis);
+    const T u = edge.at(line), along = static_cast<T>(way) * (u - near);
+    if (!(along >= T(-0.5) && along < 1)) break;
+    across = opposite[here];
+    if (side != own || !(static_cast<T>(way) * (u - farthest) > 0)) continue;
+    if (across >= 0 && side_of(across / 3) == side) continue;
+    const T a = positions[int64_t{3} * edge.a_vertex + 2], b = positions[int64_t{3} * edge.b_vertex + 2];
+    if (!(a + edge.share(line) * (b - a) <= depth)) continue;
+    corner = here;
+    farthest = u;
+  }
+  return corner;
+}
+
 // A surface that is seen at a centre does not end before it but by rounding; farther, the picture is another one.
 constexpr double kBehind = -0.0625;
 
@@ -117,8 +149,8 @@ FOCUS_HD int32_t edge_between(const T* positions, const SideOf& side_of, const A
                               const int32_t* opposite, int32_t first, int32_t second, T first_depth, T second_depth,
                               int axis, int64_t row, int64_t column) {
   const bool first_shown = first >= 0 && first < m.F, second_shown = second >= 0 && second < m.F;
-  if (!first_shown) first = -1;
-  if (!second_shown) second = -1;
+  if (!first_shown) first = -1, first_depth = static_cast<T>(INFINITY);
+  if (!second_shown) second = -1, second_depth = static_cast<T>(INFINITY);
   if (first == second) return 0;
   const T line = static_cast<T>(axis == 0 ? row : column) + T(0.5);
   const T centre = static_cast<T>(axis == 0 ? column : row) + T(0.5);
@@ -130,6 +162,8 @@ FOCUS_HD int32_t edge_between(const T* positions, const SideOf& side_of, const A
                          : walk(positions, side_of, m, opposite, first, second, axis, line, centre + 1, 1, corner);
     if (end == Walk::kArrived) return 0;
     if (end == Walk::kLost) continue;
+    const T depth = of_second ? first_depth : second_depth, near = of_second ? centre + 1 : centre;
+    corner = outline(positions, side_of, m, opposite, corner, axis, line, near, of_second ? -1 : 1, depth);
     const Crossed<T> edge = crossed_at(positions, m.faces, corner, axis);
     const T t = of_second ? (centre + 1) - edge.at(line) : edge.at(line) - centre;
     return !edge.of(axis) || !(t >= T(kBehind)) ? 0 : of_second ? -1 - corner : 1 + corner;

@@ -8,6 +8,7 @@ from ..._library import register
 from ..rasterize.ref import _drawable, in_mesh
 
 _BEHIND = -0.0625  # a surface that is seen at a centre does not end before it but by rounding
+_FOLDED = 32  # faces that a surface is followed over behind a fold
 
 
 def why_not(*args) -> list[str]:
@@ -100,6 +101,10 @@ def _edges(positions: Tensor, faces: Tensor, opposite: Tensor, face_index: Tenso
                 line[pairs], centre[pairs] + (1 - start), 1 - 2 * start,
             )  # fmt: skip
             found = corner >= 0
+            corner[found] = _outline(
+                positions, faces, opposite, side, image[pairs[found]], corner[found], axis, line[pairs[found]],
+                (centre[pairs] + start)[found], (1 - 2 * start)[found], z[1 - start, pairs][found],
+            )  # fmt: skip
             code[pairs[found]] = torch.where(of_second[found], -1 - corner[found], 1 + corner[found])
             rest = ~found & ~arrived
             pairs, of_second = pairs[rest], ~of_second[rest]
@@ -150,6 +155,50 @@ def _walk(positions, faces, opposite, side, image, face, other, axis, line, targ
     return corner, arrived
 
 
+def _outline(positions, faces, opposite, side, image, corner, axis, line, near, way, depth) -> Tensor:
+    """From the edge opposite `corner`, where the surface seen at the centre `near` folds back: the end, or the fold,
+    farthest along of that surface, as far as it is followed and no deeper than `depth`."""
+    corner, here, own = corner.clone(), corner, side[image, corner // 3]
+    farthest, _ = _place(positions, faces, image, corner, axis, line)
+    walking = torch.arange(len(corner), device=corner.device)
+    for _ in range(_FOLDED):
+        across = opposite[here].long()
+        walking, across = walking[across >= 0], across[across >= 0]
+        if not len(walking):
+            break
+        # Of the two other edges of the face, the one across the line; either where the face has none.
+        turned = [across - across % 3 + (across + k) % 3 for k in (1, 2)]
+        b, i = image[walking], [faces[turned[0] // 3, (turned[0] + k) % 3].long() for k in (1, 2)]
+        above = [positions[b, v, 1 - axis] <= line[walking] for v in i]
+        here = torch.where(above[0] != above[1], *turned)
+        u, z = _place(positions, faces, b, here, axis, line[walking])
+        onward, beyond = opposite[here].long(), way[walking] * (u - near[walking])
+        looks = side[b, here // 3]
+        walks = (looks != 0) & (beyond >= -0.5) & (beyond < 1)
+        ends = (looks == own[walking]) & ((onward < 0) | (side[b, onward.clamp(min=0) // 3] != looks))
+        ends &= walks & (way[walking] * (u - farthest[walking]) > 0) & (z <= depth[walking])
+        corner[walking[ends]], farthest[walking[ends]] = here[ends], u[ends]
+        walking, here = walking[walks], here[walks]
+    return corner
+
+
+def _place(positions, faces, image, corner, axis, line) -> tuple[Tensor, Tensor]:
+    """Where the edges opposite `corner` cross the line, and how deep."""
+    face, k = faces[corner // 3].long(), corner % 3
+    ends = face.gather(1, torch.stack([(k + 1) % 3, (k + 2) % 3], 1))
+    a, b = positions[image, ends[:, 0]], positions[image, ends[:, 1]]  # [N, 3]
+    a, b = _upward(a, b, axis)
+    share = (line - a[:, 1 - axis]) / (b[:, 1 - axis] - a[:, 1 - axis])
+    at = a + share[:, None] * (b - a)
+    return at[:, axis], at[:, 2]
+
+
+def _upward(a, b, axis) -> tuple[Tensor, Tensor]:
+    """The ends [..., 3] of edges in the order in which an edge has them from either of its faces."""
+    swap = (b[..., 1 - axis] < a[..., 1 - axis])[..., None]
+    return torch.where(swap, b, a), torch.where(swap, a, b)
+
+
 def _kept(positions, faces, image, code, axis, line, centre) -> Tensor:
     """Whether the edges are taken across rows (axis 0) or columns (1), and are not those of another picture."""
     corner = (code.abs() - 1).clamp(min=0)
@@ -163,8 +212,7 @@ def _kept(positions, faces, image, code, axis, line, centre) -> Tensor:
 
 def _crossing(a, b, axis, line, centre, second) -> tuple[Tensor, Tensor]:
     """The way from the near centre to the edge between a and b [..., 3], and the slope of the edge."""
-    swap = (b[..., 1 - axis] < a[..., 1 - axis])[..., None]
-    a, b = torch.where(swap, b, a), torch.where(swap, a, b)
+    a, b = _upward(a, b, axis)
     run, rise = b[..., axis] - a[..., axis], b[..., 1 - axis] - a[..., 1 - axis]
     at = a[..., axis] + (line - a[..., 1 - axis]) / rise * run
     return torch.where(second, centre + 1 - at, at - centre), run / rise
