@@ -9,6 +9,21 @@ import focus_kernels as fk
 SAMPLES = 16  # in a row and in a column of a pixel
 
 
+def half_plane_area(x: float, y: float, point: tuple, direction: tuple) -> float:
+    """Area of the unit square around (x, y) on the left of the line through `point`, by clipping the square."""
+    corners = [(x - 0.5, y - 0.5), (x + 0.5, y - 0.5), (x + 0.5, y + 0.5), (x - 0.5, y + 0.5)]
+    side = [direction[0] * (cy - point[1]) - direction[1] * (cx - point[0]) for cx, cy in corners]
+    kept = []
+    for k in range(4):
+        (ax, ay), (bx, by), sa, sb = corners[k], corners[(k + 1) % 4], side[k], side[(k + 1) % 4]
+        if sa >= 0:
+            kept.append((ax, ay))
+        if (sa >= 0) != (sb >= 0):
+            share = sa / (sa - sb)
+            kept.append((ax + share * (bx - ax), ay + share * (by - ay)))
+    return abs(sum(a[0] * b[1] - a[1] * b[0] for a, b in zip(kept, kept[1:] + kept[:1], strict=True))) / 2
+
+
 def blobs(seed: int, rings: int, bodies: int, size: int, device: str) -> tuple[fk.Topology, Tensor, Tensor]:
     """Bumpy ellipsoids, turned at random, that hide parts of each other and of themselves: topology, positions
     [1, V, 3] for an image of size x size, and smooth colours [1, V, 3]."""
@@ -31,9 +46,9 @@ def blobs(seed: int, rings: int, bodies: int, size: int, device: str) -> tuple[f
     return mesh, torch.cat(positions)[None].to(device), torch.cat(colors)[None].to(device)
 
 
-def drawn(positions: Tensor, mesh: fk.Topology, colors: Tensor, size: int) -> tuple[fk.Raster, Tensor]:
+def drawn(positions: Tensor, mesh: fk.Topology, colors: Tensor, size: int | tuple) -> tuple[fk.Raster, Tensor]:
     """The raster and the picture of one sample in each pixel; the background is black."""
-    raster = fk.rasterize(positions, mesh, (size, size), cull=None)
+    raster = fk.rasterize(positions, mesh, (size, size) if isinstance(size, int) else size, cull=None)
     return raster, fk.interpolate(colors.expand(len(positions), -1, -1), raster, mesh)
 
 
@@ -56,16 +71,28 @@ def smooth(seed: int, size: int) -> Tensor:
 
 
 def gradient_of_samples(positions: Tensor, mesh: fk.Topology, colors: Tensor, size: int, weight: Tensor) -> Tensor:
-    """Central differences of sum(weight * supersampled picture) for x and y of every vertex: [1, V, 2]."""
-    step, V = 0.1, positions.shape[1]
+    """Central differences of sum(weight * supersampled picture) for x and y of every vertex: [1, V, 2]. A vertex
+    changes pixels under its own faces only, so no others are drawn."""
+    step, (_, V, _) = 0.1, positions.shape
+    triangles = positions[0, mesh.faces.long(), :2]  # [F, 3, 2]
+    of = mesh.faces.long().reshape(-1, 1).expand(-1, 2)
+    low = positions.new_full((V, 2), size).scatter_reduce(0, of, triangles.amin(1).repeat_interleave(3, 0), "amin")
+    high = positions.new_zeros(V, 2).scatter_reduce(0, of, triangles.amax(1).repeat_interleave(3, 0), "amax")
+    low = (low - 2 * step).floor().clamp(0, size).long().tolist()
+    high = (high + 2 * step).ceil().clamp(0, size).long().tolist()
+    moves = step * positions.new_tensor([[1, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0]])
     grad = positions.new_zeros(1, V, 2)
-    for v in range(V):
-        for k in range(2):
-            moved = positions.repeat(2, 1, 1)
-            moved[:, v, k] += positions.new_tensor([step, -step])
-            pictures, _ = supersampled(moved, mesh, colors, size)
-            total = (pictures * weight).sum((1, 2, 3))
-            grad[0, v, k] = (total[0] - total[1]) / (2 * step)
+    for v, ((left, top), (right, bottom)) in enumerate(zip(low, high, strict=True)):
+        if right <= left or bottom <= top:
+            continue
+        moved = positions.repeat(4, 1, 1)
+        moved[:, v] += moves
+        moved -= positions.new_tensor([left, top, 0])
+        scale, window = positions.new_tensor([SAMPLES, SAMPLES, 1]), (bottom - top, right - left)
+        fine = drawn(moved * scale, mesh, colors, (SAMPLES * window[0], SAMPLES * window[1]))[1]
+        pictures = fine.unflatten(-1, (window[1], SAMPLES)).unflatten(-3, (window[0], SAMPLES)).mean((-1, -3))
+        total = (pictures * weight[..., top:bottom, left:right]).sum((1, 2, 3))
+        grad[0, v] = (total[0::2] - total[1::2]) / (2 * step)
     return grad
 
 

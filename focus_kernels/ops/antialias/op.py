@@ -19,9 +19,12 @@ def antialias(image: Tensor, raster: Raster, positions: Tensor, topology: Topolo
     Between the centres of two pixels, side by side or one above the other, a silhouette is an edge at which the surface
     seen at one of them ends: no other face is there, or it faces the other way or was dropped by `rasterize`, or the
     edge has not two faces of one orientation (see `Topology.opposite`). The surface is followed from the pixel over as
-    many faces as lie between, the nearer pixel's first, so that faces may be smaller than pixels. An edge is taken
-    across rows where it is steeper than 45 degrees, else across columns. Continued as a straight line, it covers a
-    share `far` of the farther pixel's square and leaves a share `near` of the nearer one's bare; then
+    many faces as lie between, the nearer pixel's first, so that faces may be smaller than pixels. Where it folds back
+    behind that edge it is followed on, for at most 32 faces, while it is within its own pixel and not past the other
+    centre: of the edges at which it ends or folds back, the one farthest along is the silhouette, unless it lies deeper
+    than what the other centre shows. An edge is taken across rows where it is steeper than 45 degrees, else across
+    columns. Continued as a straight line, it covers a share `far` of the farther pixel's square and leaves a share
+    `near` of the nearer one's bare; then
 
         out[near pixel] = image[near pixel] + near * (image[far pixel] - image[near pixel]),
         out[far pixel] = image[far pixel] + far * (image[near pixel] - image[far pixel]),
