@@ -128,22 +128,46 @@ void map_pixels(const PixelBlock<S>& p, Sum<S>* out) {
   each<V>(p, [&](const auto& rule, int64_t x) { term<kind>(load(p, rule, x), rule).store(out + x); });
 }
 
+// The pixels of `n` vectors. What is read is read before anything is written, see grad_pixels().
+template <PixelKind kind, bool images, int n, class V, class S>
+inline void grad_vectors(const PixelBlock<S>& p, const Rule<V>& rule, const PixelGrads<S>& to, int64_t x) {
+  V to_mask[n], grad[n][3];
+  for (int k = 0; k < n; ++k) {
+    const Pixel<V> q = load(p, rule, x + k * V::width);
+    V g = V::set(to.of_sum);
+    if (to.grad != nullptr) g = g * V::load(to.grad + x + k * V::width);
+    to_mask[k] = (g * distance<kind>(q, rule) - V::set(to.of_weight)).keep(q.inlier);
+    if constexpr (images) difference_grad<kind>(q, rule, g * q.mask, grad[k]);
+  }
+  if (to.mask != nullptr)
+    for (int k = 0; k < n; ++k) to_mask[k].store(to.mask + x + k * V::width);
+  if constexpr (images)
+    for (int c = 0; c < 3; ++c) {
+      const int64_t at = p.P * c + x;
+      if (to.rendered != nullptr)
+        for (int k = 0; k < n; ++k) grad[k][c].store(to.rendered + at + k * V::width);
+      if (to.target != nullptr)
+        for (int k = 0; k < n; ++k) (V::set(0) - grad[k][c]).store(to.target + at + k * V::width);
+    }
+}
+
+// The planes of an image lie apart by what is often a multiple of 4 KiB: then more of them meet in a set of the first
+// cache than it has ways, and a line would be fetched again for each of its vectors. So a line of each plane at a time.
+template <PixelKind kind, bool images, class V, class S>
+void grad_pixels(const PixelBlock<S>& p, const PixelGrads<S>& to) {
+  using One = Lanes1<typename V::T>;
+  constexpr int n = V::width == 1 ? 1 : kLanes / V::width;
+  const Rule<V> rule(p.rule);
+  const Rule<One> rule1(p.rule);
+  int64_t x = p.first;
+  for (; x + n * V::width <= p.last; x += n * V::width) grad_vectors<kind, images, n>(p, rule, to, x);
+  for (; x < p.last; ++x) grad_vectors<kind, images, 1>(p, rule1, to, x);
+}
+
 template <PixelKind kind, class V, class S>
 void grad_pixels(const PixelBlock<S>& p, const PixelGrads<S>& to) {
-  each<V>(p, [&](const auto& rule, int64_t x) {
-    using W = decltype(rule.scale + rule.scale);
-    const Pixel<W> q = load(p, rule, x);
-    W g = W::set(to.of_sum);
-    if (to.grad != nullptr) g = g * W::load(to.grad + x);
-    if (to.mask != nullptr) (g * distance<kind>(q, rule) - W::set(to.of_weight)).keep(q.inlier).store(to.mask + x);
-    if (to.target == nullptr && to.rendered == nullptr) return;
-    W grad[3];
-    difference_grad<kind>(q, rule, g * q.mask, grad);
-    for (int c = 0; c < 3; ++c) {
-      if (to.rendered != nullptr) grad[c].store(to.rendered + p.P * c + x);
-      if (to.target != nullptr) (W::set(0) - grad[c]).store(to.target + p.P * c + x);
-    }
-  });
+  if (to.target != nullptr || to.rendered != nullptr) return grad_pixels<kind, true, V>(p, to);
+  grad_pixels<kind, false, V>(p, to);
 }
 
 template <class V, class S>
