@@ -90,7 +90,7 @@ struct Backward {
   static constexpr int kRows = 2 * R + 1;
   const NeighborMinLossGradParams<S>& p;
   const NeighborRule& rule;
-  Span map_rows, map;
+  Span rows, map_rows, map;  // rows: those of the image that are wanted
   int64_t W, pixels;
   const T* grad;          // [H', W'] where it differs from pixel to pixel, or null
   T scale, of_divisor;    // gradient to a pixel of the map otherwise, and what the mask's sum takes from it
@@ -102,7 +102,8 @@ struct Backward {
   T *collected[3], *flat;         // of one row; `scale` in each column
   T* weights;                     // the mask of one row
 
-  explicit Backward(const NeighborMinLossGradParams<S>& params, int64_t b) : p(params), rule(params.rule) {
+  explicit Backward(const NeighborGradRows<S>& r) : p(*r.p), rule(p.rule), rows{r.first, r.end} {
+    const int64_t b = r.b;
     W = p.W;
     pixels = p.H * W;
     map_rows = map_span(p.H, rule);
@@ -153,9 +154,21 @@ struct Backward {
     for (int64_t x = 0; x < W; ++x) flat[x] = scale;
   }
 
+  // Where row y of a gradient lies, if what the kernels of a row compute is that gradient as it is in memory; or null.
+  T* in_place(S* gradient, int64_t y) const {
+    if constexpr (std::is_same<S, T>::value)
+      if (gradient != nullptr && !rule.mask_images) return gradient + W * y;
+    return nullptr;
+  }
+  // The same for the gradient to the mask, which does not wait for the neighbours then.
+  T* mask_in_place(int64_t y) const {
+    return rule.valid || y < rows.first || y >= rows.end ? nullptr : in_place(grad_mask, y);
+  }
+
   // Row y of the map, into the ring.
   void give(int64_t y) {
-    const Given<T>& to = ring[y % kRows];
+    Given<T> to = ring[y % kRows];
+    if (T* const out = mask_in_place(y)) to.to_mask = out;
     const int64_t at = map.size() * (y - map_rows.first) - map.first;
     for (int64_t x = map.first; x < map.end; ++x) to.winner[x] = static_cast<T>(winner[at + x]);
     const Row<T> own = fixed.row(y);
@@ -184,10 +197,15 @@ struct Backward {
 
   // What row y of the image is given by the rows of the map around it, which are in the ring.
   void collect(int64_t y) {
-    Given<T> rows[kRows];
+    Given<T> from[kRows];
     for (int dy = -R; dy <= R; ++dy)
-      rows[dy + R] = y - dy >= map_rows.first && y - dy < map_rows.end ? ring[(y - dy) % kRows] : nothing;
-    collect_row<V, R>(rows, W, collected);
+      from[dy + R] = y - dy >= map_rows.first && y - dy < map_rows.end ? ring[(y - dy) % kRows] : nothing;
+    T* to[3];
+    for (int c = 0; c < 3; ++c) {
+      to[c] = in_place(grad_moving, y);
+      to[c] = to[c] == nullptr ? collected[c] : to[c] + pixels * c;
+    }
+    collect_row<V, R>(from, W, to);
   }
 
   // The gradients of row y of the image.
@@ -198,7 +216,7 @@ struct Backward {
     if (collects()) collect(y);
     for (int c = 0; c < 3; ++c) {
       const int64_t at = pixels * c + W * y;
-      if (grad_moving != nullptr)
+      if (grad_moving != nullptr && in_place(grad_moving, y) == nullptr)
         for_columns<V>(0, W, [&](auto lanes, int64_t x) FOCUS_BODY {
           using L = decltype(lanes);
           const L sum = L::load(collected[c] + x);
@@ -211,7 +229,7 @@ struct Backward {
           (images ? to_fixed * L::load(mask_row + x) : to_fixed).store(grad_fixed + at + x);
         });
     }
-    if (grad_mask == nullptr) return;
+    if (grad_mask == nullptr || mask_in_place(y) != nullptr) return;
     for_columns<V>(0, W, [&](auto lanes, int64_t x) FOCUS_BODY {
       using L = decltype(lanes);
       L sum = L::load(own.to_mask + x);
@@ -227,7 +245,7 @@ struct Backward {
 
 template <class V, int R, class S>
 void backward_rows(const NeighborGradRows<S>& r) {
-  Backward<V, R, S> work(*r.p, r.b);
+  Backward<V, R, S> work(r);
   work.carve(Scratch::get(work.carve(nullptr)));
   work.clear();
   const int64_t reach = work.collects() ? R : 0;
