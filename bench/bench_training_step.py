@@ -126,7 +126,7 @@ def test_step(race, place, mesh, batch):
 @pytest.mark.slow
 @cases([("53k", 12)], in_two_threads=[("53k", 12)])
 def test_plain_torch_once(race, place, mesh, batch):
-    """For the record: minutes."""
+    """For the record: one round."""
     face = model(mesh, place.device)
     call = step(face, batch_of(face, batch))
     race(f"training step, {mesh}, batch {batch}, once", [call], batch, plain_torch(batch, call), rounds=1, warmup=0)

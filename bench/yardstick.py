@@ -43,11 +43,12 @@ def baseline(run: dict) -> dict:
     benchmarks = []
     for bench in run["benchmarks"]:
         if "in_yardsticks" in bench["extra_info"]:
-            stats = {name: bench["stats"][name] for name in COUNTS} | bench["extra_info"]["in_yardsticks"]
+            ratios = {name: float(f"{value:.4g}") for name, value in bench["extra_info"]["in_yardsticks"].items()}
+            stats = {name: bench["stats"][name] for name in COUNTS} | ratios
             kept = {key: bench[key] for key in ("group", "name", "fullname", "params", "param")}
             benchmarks.append(kept | {"extra_info": {"unit": UNIT}, "stats": stats})
-    keep = ("machine_info", "commit_info", "datetime", "version")
-    return {"unit": UNIT} | {key: run[key] for key in keep} | {"benchmarks": benchmarks}
+    told = {"machine_info": {"focus_kernels": run["machine_info"]["focus_kernels"]}, "commit_info": {}}
+    return {"unit": UNIT} | told | {key: run[key] for key in ("datetime", "version")} | {"benchmarks": benchmarks}
 
 
 def as_times(compared: dict, seconds: dict[str, float]) -> None:
