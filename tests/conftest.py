@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+import torch._dynamo  # it lists torch's functions when it is imported: before any of them is replaced
 
 
 def _take_extension(path: str) -> None:

@@ -116,10 +116,21 @@ def test_fake_tensors(case, backend):
 
 
 @every_case
-def test_compile(case, backend):
-    call = case.on(backend.device)
+def test_compile(case, kernel):
+    assert_compiles(case, kernel.device)
+
+
+@pytest.mark.slow
+@every_case
+@pytest.mark.parametrize("backend", [("ref", "cpu")], indirect=True, ids="-".join)
+def test_compile_of_the_definition(case, backend):
+    assert_compiles(case, backend.device)
+
+
+def assert_compiles(case, device):
+    call = case.on(device)
     torch.compiler.reset()
-    inputs = cast(case.inputs, torch.float64, backend.device, grad=True)
+    inputs = cast(case.inputs, torch.float64, device, grad=True)
     outputs, grads = run(call, inputs)
     got, got_grads = run(torch.compile(call, fullgraph=True, backend="aot_eager"), inputs)
     for one, other in zip([*got, *got_grads.values()], [*outputs, *grads.values()], strict=True):

@@ -24,7 +24,6 @@ if _triton.INTERPRETED:
     pytest.skip("TRITON_INTERPRET=1 leaves nothing to compile", allow_module_level=True)
 
 ARCHS = (80, 90, 100)
-ONE_NOW = [pytest.param(arch, marks=[pytest.mark.slow] * (arch != 90)) for arch in ARCHS]
 VERSION = tuple(map(int, triton.__version__.split(".")[:2]))
 TESTS = Path(__file__).resolve().parent
 
@@ -55,7 +54,8 @@ def test_every_room_has_calls():
     assert set(triton_aot.CALLS) == set(triton_aot.rooms()), "add the room's calls to CALLS in tests/triton_aot.py"
 
 
-@pytest.mark.parametrize("arch", ONE_NOW)
+@pytest.mark.slow
+@pytest.mark.parametrize("arch", ARCHS)
 @pytest.mark.parametrize("room", triton_aot.rooms())
 def test_every_launch_compiles(room, arch):
     launches = triton_aot.launches(room, arch)
