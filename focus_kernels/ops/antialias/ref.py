@@ -170,7 +170,7 @@ def _outline(positions, faces, opposite, side, image, corner, axis, line, near, 
         turned = [across - across % 3 + (across + k) % 3 for k in (1, 2)]
         b, i = image[walking], [faces[turned[0] // 3, (turned[0] + k) % 3].long() for k in (1, 2)]
         above = [positions[b, v, 1 - axis] <= line[walking] for v in i]
-        here = torch.where(above[0] != above[1], *turned)
+        here = torch.where(above[0] != above[1], turned[0], turned[1])
         u, z = _place(positions, faces, b, here, axis, line[walking])
         onward, beyond = opposite[here].long(), way[walking] * (u - near[walking])
         looks = side[b, here // 3]
