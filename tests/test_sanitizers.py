@@ -21,8 +21,8 @@ ADDRESS = {
     "cast_overflow": r"runtime error: 3e\+09 is outside the range of representable values of type 'int'",
 }
 THREAD = {
-    "pixel_race": r"ThreadSanitizer: data race .*of size 4 at .* by thread .*Previous .*heap block",
-    "flag_race": r"ThreadSanitizer: data race .*of size 4 at .* by .*Previous write of size 4 at .* by thread",
+    "pixel_race": r"ThreadSanitizer: data race .*of size 4 at .* by (main )?thread.*Previous .*heap block",
+    "flag_race": r"ThreadSanitizer: data race .*of size 4 at .* by .*Previous write of size 4 at .* by (main )?thread",
 }
 
 
