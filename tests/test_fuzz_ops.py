@@ -1,5 +1,7 @@
 """What holds for every op: the same bits however it is run, nothing infinite out of finite numbers, clear errors."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from fuzz_ops import OPS, draw_like, scenes
@@ -78,7 +80,11 @@ def test_same_bits_for_every_layout(op, device, scene, layout):
 @OP
 @fuzz(40, scene=scenes(meshes(spoilt=False), spoilt=False))
 def test_finite_inputs_give_finite_results(op, device, scene):
+    """But for gradients that float32 cannot hold: such a one may be infinite, as that of a depth of 1e18 in R is."""
+    exact = OPS[op](replace(scene, dtype=torch.float64), device).results()
     for name, value in OPS[op](scene, device).results().items():
+        if name.startswith("grad_") and scene.dtype == torch.float32 and not exact[name].abs().lt(1e36).all():
+            continue
         assert not value.is_floating_point() or value.isfinite().all(), name
 
 
