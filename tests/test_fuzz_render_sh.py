@@ -5,6 +5,7 @@ from dataclasses import replace
 import torch
 from fuzz_ops import OPS, Scene, draw_like, scenes
 from fuzzing import WILD, compiled_kernels, fuzz, meshes, seeded  # noqa: F401
+from hypothesis import assume
 from hypothesis import strategies as st
 from meshes import generator
 from tolerances import assert_same_bits
@@ -51,9 +52,12 @@ SMOOTH = seeded(spoilt=False, kinds=("soup", "net", "shared", "fans"), work=1_00
 
 @fuzz(40, scene=scenes(SMOOTH, spoilt=False))
 def test_gradients_are_those_of_the_composition(device, scene):
-    """In float64, where half of the digits tell a wrong term from the rounding of thin triangles."""
+    """In float64, where half of the digits tell a wrong term from the rounding of thin triangles; not where the normals
+    around a vertex cancel, so that its normal and the gradient are of what rounding left."""
     scene = replace(scene, dtype=torch.float64)
     call, leaves, net = prepared(scene, device)
+    left = fk.vertex_normals(leaves["vertices"].detach(), net, normalize=False).norm(dim=-1)  # 1 where all look one way
+    assume(not ((left > 0) & (left < 1e-6)).any())
     results = []
     for outputs in (call.call(**leaves), composed(scene, leaves, net)):
         smooth = [out for out in outputs if out.requires_grad]

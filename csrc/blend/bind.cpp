@@ -14,21 +14,6 @@ void check_basis(const Tensor& basis, const Tensor& sums) {
   if (basis.element() == Element::f32 || sums.is_float64()) basis.like(sums);
 }
 
-// Calls run<M> for the type in which the basis lies in memory.
-template <class Run>
-void by_element(const Tensor& basis, const Run& run) {
-  switch (basis.element()) {
-    case Element::f64:
-      return run(double());
-    case Element::f32:
-      return run(float());
-    case Element::bf16:
-      return run(Bf16());
-    case Element::f16:
-      return run(F16());
-  }
-}
-
 void blend(py::handle mean_, py::handle basis_, py::handle coeffs_, py::handle out_, int threads) {
   const char* op = "blend";
   Tensor mean(op, "mean", mean_), basis(op, "basis", basis_), coeffs(op, "coeffs", coeffs_), out(op, "out", out_);

@@ -1,9 +1,25 @@
 // Sends one call to the CPU or the CUDA kernel. A CPU-only build keeps the names and throws; where CUDA is emulated,
 // CPU tensors run the CUDA kernels.
 #pragma once
+#include "core/half.h"
 #include "core/tensor.h"
 
 namespace focus {
+
+// Calls run(M{}), M the type in which the numbers of `tensor` lie in memory.
+template <class Run>
+void by_element(const Tensor& tensor, const Run& run) {
+  switch (tensor.element()) {
+    case Element::f32:
+      return run(float{});
+    case Element::f64:
+      return run(double{});
+    case Element::f16:
+      return run(F16{});
+    case Element::bf16:
+      return run(Bf16{});
+  }
+}
 
 // The CPU kernels run without the GIL, so that Python threads (data loaders, progress bars) go on.
 #define FOCUS_LAUNCH_CPU(name, params)  \

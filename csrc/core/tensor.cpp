@@ -79,6 +79,18 @@ const Tensor& Tensor::image() const {
   return *this;
 }
 
+const Tensor& Tensor::float64() const { return floating_of(64); }
+
+const Tensor& Tensor::sum_of(const Tensor& other) const {
+  return floating_of(other.element() == Element::f64 ? 64 : 32);
+}
+
+const Tensor& Tensor::floating_of(int bits) const {
+  if (defined() && (dl_.dtype.code != kDLFloat || dl_.dtype.bits != bits))
+    fail(PyExc_TypeError, bits == 64 ? "float64" : "float32", dtype_name(dl_.dtype));
+  return *this;
+}
+
 const Tensor& Tensor::uint8() const {
   if (defined() && (dl_.dtype.code != kDLUInt || dl_.dtype.bits != 8))
     fail(PyExc_TypeError, "uint8", dtype_name(dl_.dtype));

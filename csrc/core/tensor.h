@@ -32,6 +32,8 @@ class Tensor {
   // Each check returns *this, so an argument is checked in one readable line.
   const Tensor& floating() const;                                   // float32 or float64
   const Tensor& image() const;                                      // or float16 or bfloat16
+  const Tensor& float64() const;                                    // float64
+  const Tensor& sum_of(const Tensor& other) const;                  // float64 for float64, float32 for the others
   const Tensor& uint8() const;                                      // uint8
   const Tensor& int32() const;                                      // int32
   const Tensor& int64() const;                                      // int64
@@ -48,6 +50,7 @@ class Tensor {
 
  private:
   [[noreturn]] void fail(PyObject* kind, const std::string& expected, const std::string& got) const;
+  const Tensor& floating_of(int bits) const;
   const Tensor& closed_up(int first) const;  // no gaps in dimensions `first` and up
   std::string sizes() const;
   const char* op_;

@@ -7,21 +7,6 @@ namespace py = pybind11;
 namespace focus {
 namespace {
 
-// Calls run(S{}), S the type of `image` in memory.
-template <class Run>
-void by_element(const Tensor& image, const Run& run) {
-  switch (image.element()) {
-    case Element::f32:
-      return run(float{});
-    case Element::f64:
-      return run(double{});
-    case Element::f16:
-      return run(F16{});
-    case Element::bf16:
-      return run(Bf16{});
-  }
-}
-
 // target and rendered [B, 3, H, W], mask [B, 1, H, W].
 void check_images(const Tensor& target, const Tensor& rendered, const Tensor& mask) {
   target.image().shaped({-1, 3, -1, -1}).contiguous();
@@ -31,9 +16,7 @@ void check_images(const Tensor& target, const Tensor& rendered, const Tensor& ma
 
 // The loss or its gradient: float32 for half precision, and [B, 1, H, W] where nothing is reduced.
 void check_value(const Tensor& value, const Tensor& target, PixelReduction reduction) {
-  value.floating().on(target);
-  if (value.is_float64() != (target.element() == Element::f64))
-    throw py::type_error("masked_pixel_loss(): expected loss to be of the dtype of sums");
+  value.sum_of(target).on(target);
   if (reduction == PixelReduction::none)
     value.shaped({target.size(0), 1, target.size(2), target.size(3)}).contiguous();
   else
@@ -44,8 +27,7 @@ void check_sums(const Tensor& sums, const Tensor& target, PixelReduction reducti
   const int64_t rows = reduction == PixelReduction::mask_mean         ? target.size(0)
                        : reduction == PixelReduction::batch_mask_mean ? 1
                                                                       : 0;
-  sums.floating().on(target).shaped({rows, 2}).contiguous();
-  if (!sums.is_float64()) throw py::type_error("masked_pixel_loss(): expected sums to be float64");
+  sums.float64().on(target).shaped({rows, 2}).contiguous();
 }
 
 PixelRule make_rule(int64_t kind, double scale, double offset, py::handle threshold, int64_t reduction) {

@@ -31,8 +31,7 @@ MapSize checked(const Tensor& target, const Tensor& rendered, const Tensor& mask
   mask.like(target).shaped({B, 1, H, W}).contiguous();
   const MapSize map{map_span(H, rule).size(), map_span(W, rule).size()};
   winner.uint8().on(target).shaped({B, map.H, map.W}).contiguous();
-  sums.floating().on(target).shaped({B, 2}).contiguous();
-  if (target.element() == Element::f64) sums.like(target);
+  sums.sum_of(target).on(target).shaped({B, 2}).contiguous();
   return map;
 }
 
@@ -70,11 +69,9 @@ void neighbor_min_loss(py::handle target_, py::handle rendered_, py::handle mask
   const NeighborRule rule = rule_of(modes);
   const MapSize map = checked(target, rendered, mask, winner, sums, rule);
   check_loss(out, sums, target.size(0), map, rule);
-  auto run = forward<float>;
-  if (target.element() == Element::f64) run = forward<double>;
-  if (target.element() == Element::f16) run = forward<F16>;
-  if (target.element() == Element::bf16) run = forward<Bf16>;
-  run(target, rendered, mask, out, winner, sums, rule, threads);
+  by_element(target, [&](auto element) {
+    forward<decltype(element)>(target, rendered, mask, out, winner, sums, rule, threads);
+  });
 }
 
 template <class S>
@@ -112,11 +109,10 @@ void neighbor_min_loss_grad(py::handle grad_, py::handle target_, py::handle ren
   const int64_t B = target.size(0), H = target.size(2), W = target.size(3);
   for (const Tensor* t : {&grad_target, &grad_rendered}) t->like(target).shaped({B, 3, H, W}).contiguous();
   grad_mask.like(target).shaped({B, 1, H, W}).contiguous();
-  auto run = backward<float>;
-  if (target.element() == Element::f64) run = backward<double>;
-  if (target.element() == Element::f16) run = backward<F16>;
-  if (target.element() == Element::bf16) run = backward<Bf16>;
-  run(grad, target, rendered, mask, winner, sums, grad_target, grad_rendered, grad_mask, rule, threads);
+  by_element(target, [&](auto element) {
+    backward<decltype(element)>(grad, target, rendered, mask, winner, sums, grad_target, grad_rendered, grad_mask, rule,
+                                threads);
+  });
 }
 
 }  // namespace
