@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
+
+from ..tensor_file import CODES, Array, read_tensors, write_tensors
 
 FORMAT = "focus-face-model"
 VERSION = "1"
 
-Array = np.ndarray[Any, Any]
-
-_CODES = {"float16": "F16", "float32": "F32", "float64": "F64", "uint8": "U8", "int32": "I32", "int64": "I64"}
 _REQUIRED = ("faces", "mean_shape", "identity_basis", "expression_basis", "mean_albedo", "albedo_basis")
 _OPTIONAL = ("landmarks", "symmetry")
 
@@ -60,63 +55,15 @@ def write_model(
     arrays = {key: np.ascontiguousarray(value) for key, value in arrays.items()}
     metadata = {**metadata, "format": FORMAT, "version": VERSION}
     check_model(arrays, metadata, caller, path)
-    header: dict[str, Any] = {
-        "__metadata__": dict(sorted({**metadata, "checksum": checksum(arrays, metadata)}.items()))
-    }
-    # Wide types first, so that every tensor starts at a multiple of its item size, as the safetensors library demands.
-    order = sorted(arrays, key=lambda key: (-arrays[key].itemsize, key))
-    offset = 0
-    for key in order:
-        value = arrays[key]
-        header[key] = {
-            "dtype": _CODES[value.dtype.name],
-            "shape": list(value.shape),
-            "data_offsets": [offset, offset + value.nbytes],
-        }
-        offset += value.nbytes
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    # Not safetensors' own writer: it stores the metadata in a random order, and the asset must be reproducible.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(len(text).to_bytes(8, "little") + text)
-            for key in order:
-                file.write(_bytes(arrays[key]))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    write_tensors(path, arrays, metadata)
 
 
 def read_model(path: str | os.PathLike[str], caller: str = "read_model()") -> tuple[dict[str, Array], dict[str, str]]:
     """Reads and checks a model file. Returns (arrays, metadata); ValueError tells what is wrong with the file."""
     path = Path(path)
-    try:
-        with safe_open(path, framework="np") as file:
-            metadata = dict(file.metadata() or {})
-            arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
-    except SafetensorError as error:
-        raise ValueError(f"{caller}: expected {path} to be a complete safetensors file, got: {error}") from error
-    written = metadata.pop("checksum", None)
-    if written is not None and written != (found := checksum(arrays, metadata)):
-        raise ValueError(
-            f"{caller}: expected {path} to have the checksum {written} of its header, got {found}: the file is damaged"
-        )
+    arrays, metadata = read_tensors(path, caller)
     check_model(arrays, metadata, caller, path)
     return arrays, metadata
-
-
-def checksum(arrays: Mapping[str, Array], metadata: Mapping[str, str]) -> str:
-    """CRC-32 of texts, names, types, shapes and bytes: finds damage, proves nothing about who wrote the file."""
-    value = zlib.crc32(json.dumps(sorted(metadata.items())).encode())
-    for key in sorted(arrays):
-        array = arrays[key]
-        value = zlib.crc32(f"{key} {array.dtype.name} {array.shape}".encode(), value)
-        value = zlib.crc32(_bytes(array), value)
-    return f"crc32:{value:08x}"
 
 
 def check_model(arrays: Mapping[str, Array], metadata: Mapping[str, str], caller: str, path: Path) -> None:
@@ -135,7 +82,7 @@ def check_model(arrays: Mapping[str, Array], metadata: Mapping[str, str], caller
         fail("hold no other arrays than " + ", ".join(_REQUIRED + _OPTIONAL), ", ".join(unknown))
     for key, array in arrays.items():
         integer = key in ("faces", "landmarks", "symmetry")
-        if (array.dtype.kind != "i" if integer else array.dtype.kind != "f") or array.dtype.name not in _CODES:
+        if (array.dtype.kind != "i" if integer else array.dtype.kind != "f") or array.dtype.name not in CODES:
             fail(f"hold {key} as {'int32 or int64' if integer else 'float16, float32 or float64'}", array.dtype)
     V, A = arrays["mean_shape"].shape[0], arrays["mean_albedo"].shape[0]
     shapes: dict[str, tuple[int | None, ...]] = {
@@ -153,7 +100,3 @@ def check_model(arrays: Mapping[str, Array], metadata: Mapping[str, str], caller
     for key in ("faces", "symmetry"):
         if key in arrays and arrays[key].size and not (arrays[key].min() >= 0 and arrays[key].max() < V):
             fail(f"hold {key} in 0..{V - 1}", f"{arrays[key].min()}..{arrays[key].max()}")
-
-
-def _bytes(array: Array) -> memoryview:
-    return np.ascontiguousarray(array, array.dtype.newbyteorder("<")).reshape(-1).view(np.uint8).data
