@@ -17,7 +17,7 @@ _FEATURES = STAGES[_STAGES - 1][0] * 4 * 4
 
 
 class SmallEncoder(nn.Module):
-    """A small reconstruction network R: about 0.3 billion multiplications for a photo, a fourteenth of a ResNet-50's.
+    """A small reconstruction network R: about 0.3 billion multiplications for a photo, a fifteenth of a ResNet-50's.
 
     The photo is resized to 150 x 150 px and goes through the first four stages of the `FaceRecognizer`'s trunk. Unlike
     there, places are kept: all 4 x 4 x 256 numbers of the last map, normalised per photo (LayerNorm), go to the last
