@@ -242,7 +242,7 @@ class Preset(Checked):
 
     @property
     def em_reconstruction_rate(self) -> float:
-        """Learning rate of the reconstruction network at the start of EM: the initialisation's decayed one by a factor."""
+        """Learning rate of the reconstruction network when EM starts: the initialisation's, decayed, by a factor."""
         stage = self.initialisation
         return stage.learning_rate * stage.decay ** (stage.iterations // stage.decay_every) * self.em.rate_factor
 
