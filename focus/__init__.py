@@ -10,12 +10,14 @@ if TYPE_CHECKING:
     from .face_model import FaceModel
     from .fitting import FitError, FitResult, FitSettings, fit_photo
     from .landmarks import make_detector, read_landmarks_csv
+    from .presets import Preset
 
 __all__ = [
     "FaceModel",
     "FitError",
     "FitResult",
     "FitSettings",
+    "Preset",
     "fit_photo",
     "focus_camera",
     "make_detector",
@@ -28,6 +30,7 @@ _HOME = {
     "FitError": ".fitting",
     "FitResult": ".fitting",
     "FitSettings": ".fitting",
+    "Preset": ".presets",
     "fit_photo": ".fitting",
     "focus_camera": ".camera",
     "make_detector": ".landmarks",

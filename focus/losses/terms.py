@@ -24,7 +24,8 @@ def neighbor_loss(target: Tensor, rendered: Tensor, mask: Tensor, settings: Neig
     `authors`: mean over the pixels 2 or more from the border of min over 5x5 shifts d of |(I_R M)(x) - (I_T M)(x + d)|.
 
     Returns:
-        [], differentiable in all three images; the nearest neighbour is held fixed.
+        [], differentiable in all three images; the nearest neighbour is held fixed. A pixel that is infinite is
+        nobody's nearest neighbour, so in the searched image only NaN shows.
     """
     return neighbor_min_loss(
         *widened(target, rendered, mask),
