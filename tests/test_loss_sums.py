@@ -228,6 +228,41 @@ def test_what_is_missing_is_named():
         losses.initialisation_loss(target, rendered, raster, parameters, preset=PAPER, **points)
 
 
+@pytest.mark.parametrize("stage", ["reconstruction", "initialisation"])
+def test_a_batch_in_two_processes(stage):
+    """With sums over the batch all-reduced, the mean of the halves' losses and gradients is the whole batch's."""
+    target, rendered, mask, raster = photo_face_mask()
+    preset = AUTHORS.replace(initial_pixel="pixel")
+    values, rendered = theta() | landmarks(), rendered.requires_grad_()
+    masks = mask if stage == "reconstruction" else losses.preliminary_mask(target, rendered, raster)
+    mask.requires_grad_()
+
+    def loss(images, total):
+        parameters, points = parts_of({name: value[images] for name, value in values.items()})
+        args = (target[images], rendered[images], mask[images], raster[images], parameters)
+        keywords = {"preset": preset, "features": Recognizer(), "total": total} | points
+        if stage == "reconstruction":
+            return losses.reconstruction_loss(*args, **keywords)[0]
+        return losses.initialisation_loss(*args[:2], *args[3:], **keywords)[0]
+
+    def total_with(b):  # first the number of processes is asked for, then the sum of the masks
+        asked = []
+
+        def total(mine):
+            asked.append(mine)
+            return mine + (torch.ones_like(mine) if len(asked) == 1 else masks[1 - b].sum())
+
+        return total
+
+    whole = loss(slice(None), None)
+    halves = (loss(slice(0, 1), total_with(0)) + loss(slice(1, 2), total_with(1))) / 2
+    torch.testing.assert_close(halves, whole, rtol=1e-13, atol=0)
+    inputs = [rendered, mask] if stage == "reconstruction" else [rendered]
+    for got, want in zip(torch.autograd.grad(halves, inputs), torch.autograd.grad(whole, inputs), strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-10, atol=1e-15)
+    assert not torch.isclose(loss(slice(0, 1), None) + loss(slice(1, 2), None), 2 * whole, rtol=1e-6)
+
+
 # NaN.
 
 
