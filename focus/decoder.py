@@ -155,8 +155,7 @@ def decode(model: FaceModel, theta: Tensor, *, size: int = 224, preset: Preset |
         )
     if theta.device != model.device:
         raise ValueError(f"decode(): expected theta to be on {model.device} as the face model, got {theta.device}")
-    with torch.autocast(theta.device.type, enabled=False):
-        return render_face(model, parts.scaled(preset.heads), size=size, preset=preset)
+    return render_face(model, parts.scaled(preset.heads), size=size, preset=preset)
 
 
 def render_face(model: FaceModel, parameters: Theta, *, size: int = 224, preset: Preset | None = None) -> Face:
