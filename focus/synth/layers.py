@@ -52,7 +52,8 @@ class Layer(NamedTuple):
 class Stencil:
     """Coverage drawn in the window that a list of points spans, with smooth outlines; the image's size cuts it off.
 
-    Points are in pixels, half-pixel centres. `coverage` is uint8 [h, w], or None where the window is empty.
+    Points are in pixels, half-pixel centres; canvases are uint8 [h, w]. OpenCV places smooth outlines to about half a
+    pixel only; since one alpha blends image and mask, the mask is true all the same.
     """
 
     def __init__(self, size: int, points: Array, margin: float = 2.0) -> None:
