@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 
 from .layers import CORNERS, Stencil, capsule, ellipse, paste
@@ -11,7 +10,6 @@ from .textures import HAIR, Array, between, colour_noise, gradient, noise, patte
 from .view import FaceView
 
 BACKGROUNDS = ("noise", "gradient", "texture", "photo")
-COARSE = 2  # noise and gradients are drawn at a half of the resolution
 
 
 def random_background(rng: np.random.Generator, size: int, kind: str, photos: PhotoFolder | None = None) -> Array:
@@ -26,35 +24,33 @@ def random_background(rng: np.random.Generator, size: int, kind: str, photos: Ph
         return photos.crop(rng, size, size)
     if kind == "texture":
         return texture(rng, size, size) if rng.random() < 0.5 else pattern(rng, size, size)
-    small = -(-size // COARSE)
     if kind == "noise":
         cells = int(rng.integers(2, 9))
-        image = colour_noise(rng, small, small, (cells, cells), 4)
+        image = colour_noise(rng, size, size, (cells, cells), 4)
     elif kind == "gradient":
-        image = gradient(rng, small, small)
-        image *= 1 + np.float32(rng.uniform(0, 0.2)) * noise(rng, small, small, (4, 4), 3)
+        image = gradient(rng, size, size)
+        image *= 1 + np.float32(rng.uniform(0, 0.2)) * noise(rng, size, size, (4, 4), 3)
     else:
         raise ValueError(f"random_background(): expected kind to be one of {', '.join(BACKGROUNDS)}, got {kind!r}")
-    np.clip(image, 0, 1, out=image)
-    return np.stack([cv2.resize(plane, (size, size), interpolation=cv2.INTER_LINEAR) for plane in image])
+    return np.clip(image, 0, 1, out=image)
 
 
-def draw_person(rng: np.random.Generator, image: Array, view: FaceView) -> None:
+def draw_person(rng: np.random.Generator, image: Array, points: Array, skin: Array) -> Array | None:
     """Draws shoulders, neck, ears and hair into a background, in place, where the face will cover their middle.
 
     Args:
         image: [3, H, H] float32 in [0, 1].
-        view: of the face that comes over it; its `hair` is set.
+        points: [68, 2] px, half-pixel centres, the landmarks of the face that comes over it; skin: its mean colour [3].
+
+    Returns:
+        The hair's colour [3], or None without hair.
     """
-    skin, points = view.skin, view.landmarks
     left, right, chin = points[0], points[16], points[8]
     middle, up, across = (left + right) / 2, points[27] - chin, (right - left) / 2
     face, half = float(np.linalg.norm(up)), float(np.linalg.norm(across))
     down = np.array([0.0, 1.0]) * face  # bodies stay upright more than heads
     hair = between(rng, HAIR)
     style = int(rng.integers(3))  # 0 bald or cropped, 1 short, 2 long
-    if style:
-        view.hair = hair
 
     shoulders = chin + down * rng.uniform(0.75, 1.0)
     if style == 2:
@@ -75,6 +71,7 @@ def draw_person(rng: np.random.Generator, image: Array, view: FaceView) -> None:
     else:
         top = ellipse(crown, across * rng.uniform(1.05, 1.25), up * rng.uniform(1.0, 1.2))
         _part(rng, image, top, hair, 0.35)
+    return hair if style else None
 
 
 def fill_eyes(image: Array, view: FaceView) -> None:

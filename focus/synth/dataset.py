@@ -8,6 +8,7 @@ from dataclasses import asdict
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -29,6 +30,7 @@ from .textures import Array
 from .view import FaceView
 
 SCENE, BACKGROUND, OCCLUDERS, DONORS = range(4)  # random streams of an item, so that a change of one keeps the others
+SHARP = 0.3  # share of the drawn backgrounds in full resolution
 NUM_DONORS, DONOR_SIZE = 24, 112
 CHUNK = 8  # faces rendered at a time; many more do not fit the caches
 
@@ -186,9 +188,17 @@ class SyntheticFaces(Dataset[Sample]):
     def _draw_background(self, canvas: Array, index: int, view: FaceView) -> None:
         rng = self._stream(index, BACKGROUND)
         kind = self.backgrounds[int(rng.integers(len(self.backgrounds)))]
-        canvas[:] = random_background(rng, self.size, kind, self.photos)
+        # Most of what is drawn is out of focus, at half the resolution and a quarter of the time.
+        sharp = kind == "photo" or rng.random() < SHARP
+        size = self.size if sharp else -(-self.size // 2)
+        image = random_background(rng, size, kind, self.photos)
         if rng.random() < self.person_probability:
-            draw_person(rng, canvas, view)
+            view.hair = draw_person(rng, image, view.landmarks * (size / self.size), view.skin)
+        if sharp:
+            canvas[:] = image
+        else:
+            for plane, small in zip(canvas, image, strict=True):
+                cv2.resize(small, plane.shape, dst=plane, interpolation=cv2.INTER_LINEAR)
         fill_eyes(canvas, view)
 
     def _donor_bank(self) -> list[Array]:
