@@ -56,11 +56,14 @@ def test_items_do_not_depend_on_their_batch(model):
 
 
 def test_items_differ_with_seed_and_index(model):
-    data = dataset(model)
-    assert not torch.equal(data[0].image, data[1].image)
-    other = dataset(model, seed=4)[0]
-    assert not torch.equal(data[0].parameters.identity, other.parameters.identity)
-    assert not torch.equal(data[0].image, other.image)
+    items, others = (dataset(model, 24, seed=seed).batch(range(24)) for seed in (3, 4))
+    rows = torch.cat([items.parameters.identity, others.parameters.identity])
+    assert len(rows.unique(dim=0)) == 48
+    edges = torch.cat([batch.image[:, :, -1].flatten(1) for batch in (items, others)])  # backgrounds, nearly always
+    assert len(edges.unique(dim=0)) == 48
+    shares = [float(visible.sum() / face.sum()) for visible, face in zip(items.visible, items.face, strict=True)]
+    assert len({share for share in shares if share < 1}) == sum(share < 1 for share in shares) > 12
+    assert len(set(items.occluders)) > 8
 
 
 def test_occluders_change_neither_scene_nor_background(model):

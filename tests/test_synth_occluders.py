@@ -178,6 +178,8 @@ def test_held_out_kinds_never_appear(model):
     kinds = ("hair", "text", "mask")
     seen = SyntheticFaces(120, 48, 1, model=model, kinds=kinds, none_probability=0.0).batch(range(120)).occluders
     assert {kind for names in seen for kind in names} == set(kinds)
+    assert all(len(set(names)) == len(names) for names in seen)
+    assert {len(names) for names in seen} >= {1, 2, 3}
     everything = SyntheticFaces(120, 48, 1, model=model, none_probability=0.0).batch(range(120)).occluders
     assert {kind for names in everything for kind in names} == set(KINDS)
 

@@ -60,10 +60,12 @@ class Sample(NamedTuple):
 class SyntheticFaces(Dataset[Sample]):
     """Random faces of a face model over random backgrounds, occluded, with exact ground truth.
 
-    I = V * R + (1 - V) * O per pixel, with R the render over its background where the face is, V = face mask times the
-    product of (1 - alpha) over the occluders, and O what occluders and background show. Item i is the same bits for
-    the same arguments, whichever items it is made with and in whatever process. Torch's DataLoader fetches whole
-    batches of it (`__getitems__`); give it `collate_fn=collate`. Nothing here is differentiable.
+    I starts as the face rendered over its background, which covers a share F of each pixel; occluder k of coverage a_k
+    and colour C_k makes it I = (1 - a_k) I + a_k C_k. The visible face is V = F * product over k of (1 - a_k).
+
+    Item i is the same bits for the same arguments and versions of the libraries, whichever items it is made with and in
+    whatever process. Torch's DataLoader fetches whole batches of it (`__getitems__`); give it `collate_fn=collate`. For
+    speed set `torch.set_num_threads(1)` and use as many workers as there are cores. Nothing here is differentiable.
 
     Args:
         count: number of items.
