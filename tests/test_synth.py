@@ -149,6 +149,12 @@ def test_scenes_are_as_wide_as_the_settings_say(model):
     assert not torch.equal(still.light, flat.sample(generator).light)
 
 
+def test_faces_outside_the_picture_are_not_covered(model):
+    sample = dataset(model, none_probability=0.0, settings=SceneSettings(shift=1e5)).batch(range(4))
+    assert float(sample.face.sum()) == 0
+    assert sample.occluders == [()] * 4
+
+
 def test_a_generator_decides_the_scene(model):
     sampler = SceneSampler(model)
     first, second = (sampler.sample(torch.Generator().manual_seed(5)) for _ in range(2))

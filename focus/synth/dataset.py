@@ -215,7 +215,7 @@ class SyntheticFaces(Dataset[Sample]):
             skins = torch.from_numpy(np.stack([self._sampler.skin(single) for single in singles]))[:, :, None, None]
             colours = faces.image + (1 - faces.mask) * skins
             pixels = torch.cat([colours.clamp(0, 1), faces.mask], 1).mul(255).round().byte().permute(0, 2, 3, 1)
-            self._donors = [_trimmed(image) for image in pixels.numpy()]
+            self._donors = [_trimmed(image) for image in pixels.numpy() if image[:, :, 3].any()]
         return self._donors
 
     def _stream(self, index: int, purpose: int) -> np.random.Generator:
