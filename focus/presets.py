@@ -122,7 +122,7 @@ class InitialisationSettings(_Part):
     """Stage 1 (3.3): the reconstruction network alone, on the preliminary masks."""
 
     PATH: ClassVar[str] = "initialisation."
-    iterations: int = count(300_000)
+    iterations: int = count(300_000, low=0)
     learning_rate: float = real(0.1, above=True)
     decay: float = real(0.99, high=1.0, above=True)
     decay_every: int = count(5000)
@@ -133,7 +133,7 @@ class PretrainingSettings(_Part):
     """Stage 2 (3.3): the segmentation network alone, with the preliminary masks as ground truth."""
 
     PATH: ClassVar[str] = "pretraining."
-    iterations: int = count(30_000)
+    iterations: int = count(30_000, low=0)
     learning_rate: float = real(0.03, above=True)
     decay: float = real(0.99, high=1.0, above=True)
     decay_every: int = count(5000)
@@ -144,7 +144,7 @@ class EMSettings(_Part):
     """Stage 3 (3.2): S-steps and R-steps in turn. Both learning rates decay with every iteration, whose turn it is."""
 
     PATH: ClassVar[str] = "em."
-    iterations: int = count(200_000)
+    iterations: int = count(200_000, low=0)
     segmentation_steps: int = count(5000)
     reconstruction_steps: int = count(25_000)
     first: str = choice(SEGMENTATION, SEGMENTATION, RECONSTRUCTION)
@@ -229,7 +229,10 @@ class Preset(Checked):
         return build(type(self), changes, self, "Preset.replace()")
 
     def scaled(self, factor: float) -> Preset:
-        """The preset with all numbers of iterations (also those between decays) times a factor > 0, but at least 1."""
+        """The preset with all numbers of iterations (also those between decays) times a factor > 0.
+
+        None becomes less than 1 but those that are 0, stages left out.
+        """
         if isinstance(factor, bool) or not isinstance(factor, (int, float)):
             raise TypeError(f"Preset.scaled(): expected factor to be a number, got {factor!r}")
         if not 0 < factor < math.inf:
@@ -237,7 +240,7 @@ class Preset(Checked):
         changes: dict[str, dict[str, int]] = {}
         for stage in ("initialisation", "pretraining", "em"):
             counts = {key: value for key, value in vars(getattr(self, stage)).items() if isinstance(value, int)}
-            changes[stage] = {key: max(1, round(value * factor)) for key, value in counts.items()}
+            changes[stage] = {key: max(min(value, 1), round(value * factor)) for key, value in counts.items()}
         return self.replace(**changes)
 
     @property

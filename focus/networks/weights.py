@@ -57,24 +57,71 @@ def save_network(
         ValueError: a weight that float16 cannot hold, or a metadata key that the format needs itself.
         OSError: the file cannot be written; an old file stays as it was.
     """
-    name = type(network).__name__
-    if name not in _CLASSES:
-        raise TypeError(f"save_network(): expected network to be one of {', '.join(_CLASSES)}, got {name}")
+    config = describe_network(network, "save_network")
     texts = dict(metadata or {})
     if taken := sorted({"format", "version", "network", "checksum"} & texts.keys()):
         raise ValueError(f"save_network(): expected metadata without the key {taken[0]!r}, which the format uses")
-    config = {key: getattr(network, key) for key in _CLASSES[name][1]}
-    texts |= {"format": FORMAT, "version": VERSION, "network": json.dumps({"class": name, **config}, sort_keys=True)}
+    texts |= {"format": FORMAT, "version": VERSION, "network": json.dumps(config, sort_keys=True)}
+    arrays = network_arrays(network, "save_network", half=half)
+    write_tensors(path, arrays, texts)
+
+
+def describe_network(network: nn.Module, caller: str) -> dict[str, Any]:
+    """The `class` of a network and what its constructor took, of which `make_network` makes one like it.
+
+    Raises:
+        TypeError: a class that no file may name, or a wrapper such as DistributedDataParallel.
+    """
+    name = type(network).__name__
+    if name not in _CLASSES:
+        raise TypeError(f"{caller}(): expected network to be one of {', '.join(_CLASSES)}, got {name}")
+    return {"class": name, **{key: getattr(network, key) for key in _CLASSES[name][1]}}
+
+
+def network_arrays(network: nn.Module, caller: str, *, half: bool = False) -> dict[str, Array]:
+    """Weights and buffers as arrays by name, float32, or float16 for matrices and kernels where `half`.
+
+    Raises:
+        ValueError: a weight that float16 cannot hold.
+    """
     arrays: dict[str, Array] = {}
     for key, value in network.state_dict().items():
         if value.is_floating_point():
             narrow = half and value.ndim > 1
             stored = value.detach().to("cpu", torch.float16 if narrow else torch.float32)
             if narrow and not torch.equal(stored.isfinite(), value.detach().cpu().isfinite()):
-                raise ValueError(f"save_network(): expected {key} to be within float16's range to be stored as half")
+                raise ValueError(f"{caller}(): expected {key} to be within float16's range to be stored as half")
             value = stored
         arrays[key] = value.cpu().numpy()
-    write_tensors(path, arrays, texts)
+    return arrays
+
+
+def make_network(
+    config: Mapping[str, Any], arrays: Mapping[str, Array], path: str | os.PathLike[str], caller: str
+) -> nn.Module:
+    """The network of a `describe_network` and `network_arrays` that were read from `path`, in evaluation mode.
+
+    Random numbers drawn later do not change by it.
+
+    Raises:
+        ValueError: the file does not describe a network that there is, or its weights do not fit.
+    """
+    config = dict(config)
+    name = config.pop("class", None)
+    if name not in tuple(_CLASSES):
+        _fail(caller, path, f"name one of {', '.join(_CLASSES)}", repr(name)[:100])
+    module, parameters = _CLASSES[name]
+    cls: Any = getattr(import_module(module, __package__), name)
+    if set(config) != set(parameters):
+        said = ", ".join(sorted(config)) or "nothing"
+        _fail(caller, path, f"say {', '.join(parameters) or 'nothing'} of its {name}", said)
+    try:
+        with torch.random.fork_rng(devices=[]):  # what is drawn here is overwritten, and must not show elsewhere
+            network: nn.Module = cls(**config)
+    except (TypeError, ValueError, RuntimeError) as error:  # the last for numbers that no memory holds
+        raise ValueError(f"{caller}: expected {path} to describe a {name}, got: {error}") from error
+    fill(network, {key: torch.from_numpy(value) for key, value in arrays.items()}, f"{caller}: {path}")
+    return network.eval()
 
 
 def load_network(path: str | os.PathLike[str], expected: type[Network]) -> Network:
@@ -93,21 +140,13 @@ def load_network(path: str | os.PathLike[str], expected: type[Network]) -> Netwo
     """
     caller = "load_network()"
     arrays, metadata = read_tensors(path, caller)
-    name, config = _read_class(path, metadata, caller)
-    module, parameters = _CLASSES[name]
-    cls: Any = getattr(import_module(module, __package__), name)
+    config = _read_class(path, metadata, caller)
+    module, _ = _CLASSES[config["class"]]
+    cls: Any = getattr(import_module(module, __package__), config["class"])
     if not issubclass(cls, expected):
-        _fail(caller, path, f"hold a {expected.__name__}", f"a {name}")
-    if set(config) != set(parameters):
-        said = ", ".join(sorted(config)) or "nothing"
-        _fail(caller, path, f"say {', '.join(parameters) or 'nothing'} of its {name}", said)
-    try:
-        with torch.random.fork_rng(devices=[]):  # what is drawn here is overwritten, and must not show elsewhere
-            network: Network = cls(**config)
-    except (TypeError, ValueError, RuntimeError) as error:  # the last for numbers that no memory holds
-        raise ValueError(f"{caller}: expected {path} to describe a {name}, got: {error}") from error
-    fill(network, {key: torch.from_numpy(value) for key, value in arrays.items()}, f"{caller}: {path}")
-    return network.eval()
+        _fail(caller, path, f"hold a {expected.__name__}", f"a {config['class']}")
+    network: Network = make_network(config, arrays, path, caller)  # type: ignore[assignment]
+    return network
 
 
 def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
@@ -200,7 +239,7 @@ def fill(
             own[key].copy_(value)
 
 
-def _read_class(path: str | os.PathLike[str], metadata: Mapping[str, str], caller: str) -> tuple[str, dict[str, Any]]:
+def _read_class(path: str | os.PathLike[str], metadata: Mapping[str, str], caller: str) -> dict[str, Any]:
     if metadata.get("format") != FORMAT:
         _fail(caller, path, f"say format {FORMAT!r} in its metadata", repr(metadata.get("format")))
     if metadata.get("version") != VERSION:
@@ -211,7 +250,7 @@ def _read_class(path: str | os.PathLike[str], metadata: Mapping[str, str], calle
         config = None
     if not isinstance(config, dict) or config.get("class") not in tuple(_CLASSES):
         _fail(caller, path, f"name one of {', '.join(_CLASSES)}", repr(metadata.get("network", ""))[:100])
-    return config.pop("class"), config
+    return config
 
 
 def _fail(caller: str, path: str | os.PathLike[str], what: str, got: str) -> None:

@@ -1,0 +1,1 @@
+"""Photos and synthetic faces as batches for training and evaluation."""

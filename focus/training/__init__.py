@@ -1,0 +1,1 @@
+"""Training of FOCUS in three stages."""

@@ -1,0 +1,145 @@
+"""TrainSettings: everything that a run of training depends on, beside its data."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from ..atomic import write_atomic
+from ..presets import Preset
+from ..settings import Checked, build, choice, count, flag, group, read_json, real, text, to_json
+
+SEGMENTATION, RASTER, GROUND_TRUTH, SKIN = "segmentation", "raster", "ground_truth", "skin"
+
+
+@dataclass(frozen=True)
+class TrainSettings(Checked):
+    """Settings of a run; the defaults are those of the paper.
+
+    `TrainSettings.named("paper")`, `"authors"` or `"tiny"`; others by `replace`, or from JSON with the fields as keys.
+
+    Raises:
+        TypeError: a field has the wrong type.
+        ValueError: a field is out of range. Both messages name it.
+    """
+
+    OWNER: ClassVar[str] = "TrainSettings"
+    name: str = text("paper")
+    """for reports; it decides nothing."""
+    preset: Preset = group(Preset)
+    """losses, stages, learning rates and batch size."""
+    encoder: str = choice("resnet50", "resnet50", "small")
+    """R: a ResNet-50, or `SmallEncoder` from the face recognizer's trunk."""
+    segmentation_width: int = count(64)
+    """S: channels of the U-Net's first resolution."""
+    dropout: float = real(0.5, high=1.0, below=True)
+    """of S."""
+    recognizer: str = choice("dlib", "dlib", "arcface")
+    """F: the network in the box, or ArcFace from a file."""
+    level: int = count(1, low=0)
+    """resolution of the free face model, 0 to 2; other models have their own."""
+    size: int = count(224, low=32)
+    """height and width of the photos in pixels."""
+    optimizer: str = choice("adadelta", "adadelta", "adam")
+    """"adadelta" as in the paper, or "adam" for runs much shorter than the paper's; same learning rates and decays."""
+    mask: str = choice(SEGMENTATION, SEGMENTATION, RASTER, GROUND_TRUTH, SKIN)
+    """M of the R-step: the segmentation network's, or in its place for the baselines all of the raster, the true
+    visible face, or a skin colour's probability."""
+    preliminary: bool = flag(True)
+    """the initialisation uses the preliminary mask (Eq. 10); else `mask`, where that is not the network's."""
+    augment: bool = flag(True)
+    """shift, scale, turn and mirror the photos."""
+    precision: str = choice("float32", "float32", "bfloat16")
+    """of the networks; rendering and losses are float32."""
+    compile: bool = flag(False)
+    """run the networks through `torch.compile`."""
+    clip_norm: float = real(0.0)
+    """largest norm of a step's gradient, which is scaled down to it; 0 for no limit."""
+    seed: int = count(0, low=0)
+    workers: int = count(2, low=0)
+    """processes that load data; they change no result."""
+    log_every: int = count(50)
+    """iterations between two lines of the log."""
+    image_every: int = count(1000)
+    """iterations between two grids of pictures."""
+    checkpoint_every: int = count(1000)
+    """iterations between two checkpoints."""
+    validate_every: int = count(5000)
+    """iterations between two validations, where there is data for them."""
+
+    @classmethod
+    def named(cls, name: str) -> TrainSettings:
+        """The settings "paper", "authors" or "tiny" (for two CPU cores and an hour; docs/training.md)."""
+        if name not in NAMES:
+            raise ValueError(f"TrainSettings.named(): expected name to be one of {', '.join(NAMES)}, got {name!r}")
+        if name == "tiny":
+            return cls().replace(name=name, **_TINY)
+        return cls().replace(name=name, preset=Preset.named(name))
+
+    @property
+    def iterations(self) -> int:
+        """Of all stages together."""
+        preset = self.preset
+        return preset.initialisation.iterations + preset.pretraining.iterations + preset.em.iterations
+
+    def replace(self, **changes: Any) -> TrainSettings:
+        """The settings with other values. Groups may be given in part: `replace(preset={"batch_size": 4})`.
+
+        Raises:
+            TypeError, ValueError: an unknown key or an unfit value; the message names it.
+        """
+        return build(type(self), changes, self, "TrainSettings.replace()")
+
+    def to_json(self) -> str:
+        """All fields as JSON text; `from_json` gives equal settings."""
+        return to_json(self)
+
+    @classmethod
+    def from_json(cls, source: str) -> TrainSettings:
+        """Settings from JSON: fields, and the key "base" naming the settings that have the others (else "paper").
+
+        Raises:
+            TypeError: a value of the wrong type.
+            ValueError: no JSON object, an unknown key, a key given twice, a value out of range.
+        """
+        function = "TrainSettings.from_json()"
+        values = read_json(source, function)
+        base = values.pop("base", "paper")
+        if not isinstance(base, str) or base not in NAMES:
+            raise ValueError(f"{function}: expected base to be one of {', '.join(NAMES)}, got {base!r}")
+        return build(cls, values, cls.named(base), function)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes `to_json` to a file, atomically."""
+        write_atomic(path, self.to_json())
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> TrainSettings:
+        """Reads a file as `from_json`; its errors name the file. OSError where it cannot be read."""
+        try:
+            return cls.from_json(Path(path).read_text(encoding="utf-8"))
+        except TypeError as error:
+            raise TypeError(f"{path}: {error}") from error
+        except ValueError as error:  # also of bytes that are no UTF-8
+            raise ValueError(f"{path}: {error}") from error
+
+
+NAMES = ("paper", "authors", "tiny")
+
+_TINY: dict[str, Any] = {
+    "encoder": "small",
+    "segmentation_width": 16,
+    "dropout": 0.1,
+    "level": 0,
+    "size": 112,
+    "optimizer": "adam",
+    "clip_norm": 1.0,
+    "preset": {
+        "name": "tiny",
+        "initialisation": {"iterations": 3000, "learning_rate": 3e-4, "decay_every": 1000},
+        "pretraining": {"iterations": 300, "learning_rate": 1e-3},
+        "em": {"iterations": 3000, "segmentation_steps": 100, "reconstruction_steps": 400},
+    },
+}
