@@ -37,6 +37,19 @@ KERNELS += [("triton", device) for device in (["cpu"] if INTERPRETED else DEVICE
 INT_POISON = 0x5A5A5A5A
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config):
+    """A plain `pytest`, which names no files and no number of processes, takes two, where pytest-xdist is there."""
+    plain = config.args_source is pytest.Config.ArgsSource.TESTPATHS and not config.option.usepdb
+    if plain and getattr(config.option, "numprocesses", 0) is None and (os.cpu_count() or 1) > 1:
+        config.option.numprocesses = 2
+
+
+def pytest_configure(config):
+    if hasattr(config, "workerinput"):  # one of several processes: their threads would wait for each other
+        torch.set_num_threads(1)
+
+
 def _force(request, monkeypatch, name: str, device: str) -> SimpleNamespace:
     """Force backend `name`; skip with its reasons where the op under test cannot run on it."""
     op = request.node.callspec.params.get("case", request.module.__name__.removeprefix("test_"))

@@ -112,6 +112,7 @@ def test_broken_nvcc_is_an_error_where_cuda_is_asked_for(tree, build_tools, tmp_
     assert "FOCUS_CUDA=ON, but" in result.stderr
 
 
+@pytest.mark.slow
 def test_source_archive_holds_all_that_a_build_needs(tree, build_tools, tmp_path):
     result = run(sys.executable, "setup.py", "-q", "sdist", "--dist-dir", tmp_path, cwd=tree)
     assert result.returncode == 0, result.stderr

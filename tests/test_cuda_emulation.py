@@ -95,6 +95,7 @@ EITHER = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SOUND)
 def test_sound_kernels_pass(name, logged, sanitized):
     for program in (logged, sanitized):
@@ -109,22 +110,26 @@ def assert_caught(program, name, pattern):
         assert status != 0 and re.search(pattern, output, re.DOTALL), output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LOGGED)
 def test_the_log_catches(name, logged):
     assert_caught(logged, name, LOGGED[name])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SANITIZED)
 def test_the_sanitizers_catch(name, sanitized):
     assert_caught(sanitized, name, SANITIZED[name])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EITHER)
 def test_both_builds_catch(name, logged, sanitized):
     for program in (logged, sanitized):
         assert_caught(program, name, EITHER[name])
 
 
+@pytest.mark.slow
 def test_the_order_is_the_seeds(logged):
     """What depends on the order of threads shows when the seed changes, and comes again with the same seed."""
     first = [planted(logged, "order", seed)[1].splitlines()[0] for seed in (1, 2, 3, 4)]

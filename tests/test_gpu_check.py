@@ -248,6 +248,7 @@ def test_profile_may_be_kept_from_us(code, said, bad):
     assert bool(outcome.problems) == bad and outcome.notes
 
 
+@pytest.mark.slow
 def test_the_steps_ask_for_tests_of_the_gpu():
     """Where torch says that there is a GPU, each file has tests for it under the names that are asked for."""
     files = [*steps.ON_GPU, "tests/test_contract.py", *steps.PER_DEVICE, *steps.FUZZ, "tests/test_sizes.py"]

@@ -57,6 +57,7 @@ def line_of(name: str) -> int:
     return line
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*ADDRESS, *THREAD])
 def test_a_planted_bug_is_caught(planted, name):
     pattern = {**ADDRESS, **THREAD}[name]
@@ -66,11 +67,13 @@ def test_a_planted_bug_is_caught(planted, name):
     assert f"planted.cpp:{line_of(name)}" in output, output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*ADDRESS, *THREAD, "scratch_uninitialised"])
 def test_the_same_code_without_the_bug_passes(planted, name):
     assert planted("tsan" if name in THREAD else "asan", name, 0) == (0, "returned 0\n")
 
 
+@pytest.mark.slow
 def test_unwritten_scratch_memory_is_no_number_that_a_result_survives(planted):
     assert planted("asan", "scratch_uninitialised", 1) == (0, "returned 1\n")
 

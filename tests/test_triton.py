@@ -39,6 +39,7 @@ def interpreted(*arguments):
     return done.stdout.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_the_interpreter_catches_planted_bugs():
     assert re.match(r"\d\d passed", interpreted("tests/test_triton_interpreter.py"))
 
