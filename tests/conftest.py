@@ -40,6 +40,8 @@ INT_POISON = 0x5A5A5A5A
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config):
     """A plain `pytest`, which names no files and no number of processes, takes two, where pytest-xdist is there."""
+    if "PYTEST_XDIST_WORKER" in os.environ:  # this is one of the two
+        return
     plain = config.args_source is pytest.Config.ArgsSource.TESTPATHS and not config.option.usepdb
     if plain and getattr(config.option, "numprocesses", 0) is None and (os.cpu_count() or 1) > 1:
         config.option.numprocesses = 2
