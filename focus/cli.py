@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from .commands.common import (
+    DETECTORS,
+    INTERRUPTED,
+    SOME_FAILED,
+    Debug,
+    Device,
+    Level,
+    Threads,
+    fail,
+    load_model,
+    set_threads,
+    setup,
+)
 
 # torch and all that needs it is imported in the functions, so that --help and typing errors answer at once.
 if TYPE_CHECKING:
@@ -19,9 +31,6 @@ if TYPE_CHECKING:
     from .face_model import FaceModel
     from .fitting import FitSettings
     from .landmarks import Detector
-
-SOME_FAILED, USAGE, INTERRUPTED = 1, 2, 130  # exit codes
-DETECTORS = ("auto", "face-alignment", "dlib")
 
 app = typer.Typer(
     name="focus",
@@ -34,25 +43,12 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Level = Annotated[
-    int,
-    typer.Option(
-        min=0,
-        max=2,
-        metavar="0|1|2",
-        help="Resolution of the free face model: 0, 1 or 2 for 2.5k, 10k or 40k vertices.",
-    ),
-]
-Device = Annotated[str, typer.Option(help="Where to compute: **cpu**, **cuda** or **cuda:N**.", metavar="DEVICE")]
-# One photo gives a second thread too little to do, and on busy cores two wait for each other.
-Threads = Annotated[int, typer.Option(min=1, help="CPU threads.", metavar="N")]
 Iterations = Annotated[
     int | None,
     typer.Option(
         min=0, help="Steps of the photometric stage; fewer are faster and rougher.", show_default="150", metavar="N"
     ),
 ]
-Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
 
 
 @app.command(no_args_is_help=True)
@@ -140,13 +136,13 @@ def fit(
 
     found = find_photos(photos)
     if not found:
-        _fail(f"no pictures in {', '.join(photos)}")
+        fail(f"no pictures in {', '.join(photos)}")
     if detector not in DETECTORS:
-        _fail(f"--detector: expected one of {', '.join(DETECTORS)}, got {detector}")
-    with _setup(debug):
+        fail(f"--detector: expected one of {', '.join(DETECTORS)}, got {detector}")
+    with setup(debug):
         jobs = _jobs(found, landmarks)
-        _set_threads(threads)
-        face_model = _load_model(model, level, device, model_landmarks)
+        set_threads(threads)
+        face_model = load_model(model, level, device, model_landmarks)
         find = _make_detector(detector, jobs)
     raise typer.Exit(_run(jobs, out, face_model, _settings(iterations), find, debug))
 
@@ -166,10 +162,10 @@ def demo(
     from .batch import Job
     from .demo import NAME, demo_photo
 
-    with _setup(debug):
-        _set_threads(threads)
+    with setup(debug):
+        set_threads(threads)
         image, points = demo_photo()
-        face_model = _load_model(None, level, device, None)
+        face_model = load_model(None, level, device, None)
     jobs = [Job(NAME, Path(NAME).stem, lambda: image, points)]
     raise typer.Exit(_run(jobs, out, face_model, _settings(iterations), None, debug))
 
@@ -182,26 +178,6 @@ def info() -> None:
     lines = [report(), "", "focus:", f"  {'face model':<15} {_describe_model()}"]
     lines += [f"  {name:<15} {text}" for name, text in _describe_detectors().items()]
     typer.echo("\n".join(lines))
-
-
-def _fail(message: str, code: int = USAGE) -> NoReturn:
-    typer.echo(f"error: {message}", err=True)
-    raise typer.Exit(code)
-
-
-@contextmanager
-def _setup(debug: bool) -> Iterator[None]:
-    """What is wrong before the first photo is wrong for all of them: one line, and no photo is begun."""
-    from .landmarks import DetectorUnavailableError
-
-    try:
-        yield
-    except (ValueError, TypeError, OSError, DetectorUnavailableError) as error:
-        if debug:
-            raise
-        _fail(str(error))
-    except KeyboardInterrupt:
-        _fail("interrupted", INTERRUPTED)
 
 
 def _jobs(photos: list[Path], table: Path | None) -> list[Job]:
@@ -235,30 +211,6 @@ def _make_detector(kind: str, jobs: list[Job]) -> Detector | None:
         raise DetectorUnavailableError(f"--detector {kind}: {error}") from error
 
 
-def _load_model(path: Path | None, level: int, device: str, landmarks: Path | None) -> FaceModel:
-    import torch
-
-    from .face_model import FaceModel
-
-    kind, _, number = device.partition(":")
-    if kind not in ("cpu", "cuda") or (":" in device and not (kind == "cuda" and number.isdecimal())):
-        raise ValueError(f"--device: expected cpu, cuda or cuda:N, got {device}")
-    if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
-        raise ValueError(f"--device {device}: torch sees {torch.cuda.device_count()} GPUs; `focus info` says more")
-    model = FaceModel.load(path, level=level, landmarks=landmarks)
-    if model.landmarks is None:
-        raise ValueError(
-            f"{path}: this face model has no 68 landmarks; name their vertices with --model-landmarks FILE"
-        )
-    return model.to(device)
-
-
-def _set_threads(threads: int) -> None:
-    import torch
-
-    torch.set_num_threads(threads)
-
-
 def _settings(iterations: int | None) -> FitSettings:
     from .fitting import FitSettings
 
@@ -276,7 +228,7 @@ def _run(
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        _fail(f"--out {out}: {error.strerror}")
+        fail(f"--out {out}: {error.strerror}")
     items, interrupted = [], False
     with Console(len(jobs)) as console:
         try:
