@@ -84,13 +84,32 @@ def align_face(image: np.ndarray, landmarks: np.ndarray, *, size: int = CROP_SIZ
     if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
         raise ValueError(f"align_face(): expected image to be shape [H, W, 3], got {list(image.shape)}")
     landmarks = np.asarray(landmarks, dtype=np.float64)
-    if landmarks.shape != (68, 2):
-        raise ValueError(f"align_face(): expected landmarks to be shape [68, 2], got {list(landmarks.shape)}")
-    translation, scale = _window(landmarks, image.shape)
-    zoom = CROP_SCALE / scale * size / CROP_SIZE  # crop pixels per photo pixel
-    matrix = np.array([[zoom, 0.0, size / 2 - zoom * translation[0]], [0.0, zoom, size / 2 - zoom * translation[1]]])
+    matrix = crop_matrix(landmarks, image.shape, size=size)
     crop, inside = _resample(image, matrix, size)
     return Alignment(crop, matrix, landmarks @ matrix[:, :2].T + matrix[:, 2], inside)
+
+
+def crop_matrix(landmarks: np.ndarray, shape: tuple[int, ...], *, size: int = CROP_SIZE) -> np.ndarray:
+    """Where `align_face` puts the pixels of a photo, without its picture.
+
+    Args:
+        landmarks: [68, 2] px, half-pixel centres, iBUG order.
+        shape: height and width of the photo; more numbers may follow.
+        size: side of the crop in pixels.
+
+    Returns:
+        [2, 3] float64, from photo pixels to crop pixels.
+
+    Raises:
+        ValueError: landmarks of another shape.
+        AlignmentError: as `align_face`.
+    """
+    landmarks = np.asarray(landmarks, dtype=np.float64)
+    if landmarks.shape != (68, 2):
+        raise ValueError(f"align_face(): expected landmarks to be shape [68, 2], got {list(landmarks.shape)}")
+    translation, scale = _window(landmarks, shape)
+    zoom = CROP_SCALE / scale * size / CROP_SIZE  # crop pixels per photo pixel
+    return np.array([[zoom, 0.0, size / 2 - zoom * translation[0]], [0.0, zoom, size / 2 - zoom * translation[1]]])
 
 
 def _window(landmarks: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, float]:

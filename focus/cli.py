@@ -1,4 +1,4 @@
-"""The command `focus`: `focus fit`, `focus demo`, `focus info`."""
+"""The command `focus`: `focus fit`, `focus demo`, `focus info`, and those of `focus.commands`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .commands import data
 from .commands.common import (
     DETECTORS,
     INTERRUPTED,
@@ -276,6 +277,9 @@ def _describe_detectors() -> dict[str, str]:
     except DetectorUnavailableError as error:
         described["dlib"] = f"no: {error}"
     return described
+
+
+app.add_typer(data.app, name="data")
 
 
 def main() -> None:

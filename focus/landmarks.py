@@ -9,8 +9,9 @@ import importlib.util
 import inspect
 import math
 import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -54,6 +55,37 @@ def read_landmarks_csv(path: str | Path) -> dict[str, np.ndarray]:
         LandmarkFileError: no such file, no rows, wrong columns, a value that is no finite number, a name given twice.
     """
     path = Path(path)
+    result: dict[str, np.ndarray] = {}
+    for row in landmark_rows(path):
+        if row.points is None:
+            raise LandmarkFileError(f"{path}, line {row.line}: {row.error}")
+        result[row.name] = row.points
+    return result
+
+
+class LandmarkRow(NamedTuple):
+    """One row of a table of landmarks.
+
+    Attributes:
+        line: its number in the file, from 1.
+        name: of the photo.
+        points: [68, 2] float64, px, half-pixel centres, or None where the row cannot be used.
+        error: why it cannot.
+    """
+
+    line: int
+    name: str
+    points: np.ndarray | None
+    error: str | None = None
+
+
+def landmark_rows(path: str | Path) -> Iterator[LandmarkRow]:
+    """The rows of a table as `read_landmarks_csv` reads it, also those that cannot be used.
+
+    Raises:
+        LandmarkFileError: no such file, no text, no rows, or a header without the coordinates.
+    """
+    path = Path(path)
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = [(number, row) for number, row in enumerate(csv.reader(file), 1) if any(v.strip() for v in row)]
@@ -71,18 +103,21 @@ def read_landmarks_csv(path: str | Path) -> dict[str, np.ndarray]:
             raise LandmarkFileError(f"{path}: has a header and no rows")
     else:
         columns = list(range(1, 1 + 2 * NUM_LANDMARKS))
-    width = len(header)
-    result: dict[str, np.ndarray] = {}
+    width = max(len(header), max(columns) + 1)
+    seen: set[str] = set()
     for number, row in rows:
-        if len(row) != width or width <= max(columns):
-            expected = max(width, max(columns) + 1)
-            raise LandmarkFileError(f"{path}, line {number}: expected {expected} columns, got {len(row)}")
         name = row[0].strip()
-        if name in result:
-            raise LandmarkFileError(f"{path}, line {number}: {name!r} is given a second time")
-        values = [_number(path, number, row[column]) for column in columns]
-        result[name] = np.array(values).reshape(NUM_LANDMARKS, 2) + HALF_PIXEL
-    return result
+        try:
+            if len(row) != len(header) or len(row) < width:
+                raise LandmarkFileError(f"expected {width} columns, got {len(row)}")
+            if name in seen:
+                raise LandmarkFileError(f"{name!r} is given a second time")
+            points = np.array([_number(row[column]) for column in columns]).reshape(NUM_LANDMARKS, 2) + HALF_PIXEL
+        except LandmarkFileError as error:
+            yield LandmarkRow(number, name, None, str(error))
+            continue
+        seen.add(name)
+        yield LandmarkRow(number, name, points)
 
 
 def _is_header(first: list[str]) -> bool:
@@ -103,13 +138,13 @@ def _coordinate_columns(path: Path, header: list[str]) -> list[int]:
     return [header.index(name) for name in names]
 
 
-def _number(path: Path, line: int, text: str) -> float:
+def _number(text: str) -> float:
     try:
         value = float(text)
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise LandmarkFileError(f"{path}, line {line}: expected a finite number, got {text!r}")
+        raise LandmarkFileError(f"expected a finite number, got {text!r}")
     return value
 
 

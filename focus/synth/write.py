@@ -7,6 +7,7 @@ import io
 import json
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ from torch import Tensor
 from ..atomic import write_atomic
 from ..images import write_png
 from ..landmarks import HALF_PIXEL, NUM_LANDMARKS
+from ..processes import in_processes
 from .dataset import Sample, SyntheticFaces, unstack
 from .scenes import FaceParameters
 
@@ -45,6 +47,7 @@ def write_samples(
     folder: str | os.PathLike[str],
     *,
     batch: int = 32,
+    workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> int:
     """Writes all items of a dataset; those that a folder has already, of the same recipe, are kept.
@@ -57,30 +60,33 @@ def write_samples(
 
     Args:
         batch: items made at a time.
+        workers: processes that make them; what they write does not depend on their number.
         progress: called as progress(items there, items in all) after every batch.
 
     Returns:
         The number of items written, without those that were there.
 
     Raises:
-        ValueError: batch < 1; the folder holds another recipe's items, and the message says what differs; or a recipe
-            or parameters that cannot be read.
+        ValueError: batch or workers < 1; the folder holds another recipe's items, and the message says what differs; or
+            a recipe or parameters that cannot be read.
         OSError: a file cannot be written; what is written stays, and the next call goes on.
+        WorkerDiedError: a process was killed, or had too little memory.
     """
-    if batch < 1:
-        raise ValueError(f"write_samples(): expected batch to be >= 1, got {batch}")
+    for name, value in (("batch", batch), ("workers", workers)):
+        if value < 1:
+            raise ValueError(f"write_samples(): expected {name} to be >= 1, got {value}")
     folder = Path(folder)
     for name in (IMAGES, VISIBLE, FACES, PARAMETERS):
         (folder / name).mkdir(parents=True, exist_ok=True)
     _check_recipe(folder / RECIPE, dataset.recipe())
     write_atomic(folder / RECIPE, json.dumps(dataset.recipe(), indent=2) + "\n")
     todo = [index for index in range(len(dataset)) if not _path(folder, IMAGES, index).exists()]
-    for first in range(0, len(todo), batch):
-        indices = todo[first : first + batch]
-        for index, sample in zip(indices, unstack(dataset.batch(indices)), strict=True):
-            _write_sample(folder, index, sample)
+    parts = [todo[first : first + batch] for first in range(0, len(todo), batch)]
+    done = len(dataset) - len(todo)
+    for indices, _ in in_processes(_write_batch, parts, partial(_Job, dataset, folder), min(workers, len(parts) or 1)):
+        done += len(indices)
         if progress is not None:
-            progress(len(dataset) - len(todo) + first + len(indices), len(dataset))
+            progress(done, len(dataset))
     _write_landmarks(folder, len(dataset))
     return len(todo)
 
@@ -97,6 +103,16 @@ def read_parameters(path: str | os.PathLike[str]) -> StoredParameters:
             )
     except SafetensorError as error:
         raise ValueError(f"read_parameters(): expected {path} to be a file of write_samples, got {error}") from error
+
+
+class _Job(NamedTuple):
+    dataset: SyntheticFaces
+    folder: Path
+
+
+def _write_batch(job: _Job, indices: list[int]) -> None:
+    for index, sample in zip(indices, unstack(job.dataset.batch(indices)), strict=True):
+        _write_sample(job.folder, index, sample)
 
 
 def _path(folder: Path, kind: str, index: int) -> Path:
