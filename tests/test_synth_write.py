@@ -125,3 +125,9 @@ def test_bad_arguments_and_files_are_named(model, tmp_path):
         read_parameters(tmp_path / "x.safetensors")
     with pytest.raises(OSError):
         read_parameters(tmp_path / "none.safetensors")
+
+
+def test_processes_write_what_one_writes(model, tmp_path):
+    for workers in (1, 2):
+        assert write_samples(dataset(model), tmp_path / str(workers), batch=2, workers=workers) == 5
+    assert contents(tmp_path / "2") == contents(tmp_path / "1")

@@ -11,6 +11,8 @@ import numpy as np
 from ..alignment import CROP_SIZE
 from ..settings import Checked, real
 
+LEAST_LEFT = 1.5  # how much a picture of block means has still to shrink, under a Gaussian, where blocks do alias
+
 # The iBUG landmark that takes the place of each one in a mirrored face.
 MIRRORED_LANDMARKS = np.array(
     [
@@ -75,6 +77,11 @@ def mirror_landmarks(landmarks: np.ndarray) -> np.ndarray:
     return landmarks[..., MIRRORED_LANDMARKS, :]
 
 
+def blocks(shrink: float) -> int:
+    """Blocks of how many pixels may be averaged in a picture that is to shrink: less than what would alias."""
+    return max(int(shrink / LEAST_LEFT), 1)
+
+
 def block_mean(image: np.ndarray, factor: int) -> np.ndarray:
     """Means of blocks of factor x factor pixels, of uint8 [H, W, ...]; beyond the last row and column it is black."""
     if factor == 1:
@@ -100,7 +107,7 @@ def warp(image: np.ndarray, matrix: np.ndarray, size: int, *, cubic: bool = True
         uint8 [size, size, 3] or [size, size].
     """
     shrink = 1 / np.sqrt(abs(np.linalg.det(matrix[:, :2])))  # image pixels per pixel of the result
-    factor = max(int(shrink), 1)
+    factor = blocks(shrink)
     if factor > 1:
         image = block_mean(image, factor)
         matrix = np.column_stack([matrix[:, :2] * factor, matrix[:, 2]])

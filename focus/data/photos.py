@@ -12,7 +12,7 @@ import torch
 from ..alignment import CROP_SIZE, AlignmentError, align_face, crop_matrix
 from ..images import ImageError, read_image
 from ..landmarks import landmark_rows
-from .augment import Augmentation, block_mean, compose, map_points, mirror_landmarks, warp
+from .augment import Augmentation, block_mean, blocks, compose, map_points, mirror_landmarks, warp
 from .batch import Batch
 from .cache import SharedCache
 from .source import Skipped, UnusableItemError, split_of
@@ -91,11 +91,13 @@ class PhotoSource:
                 points.append(row.points)
                 masked.append(mask)
         if not self.names:
-            reason = f"; the first of {len(self.skipped)}: {self.skipped[0].name}: {self.skipped[0].reason}"
-            raise ValueError(
-                f"PhotoSource(): expected photographs of {split or 'any split'} with landmarks in {table}, found none"
-                + (reason if self.skipped else "")
+            text = (
+                f"PhotoSource(): expected photographs of {split or 'any'} split with landmarks in {table}, found none"
             )
+            if self.skipped:
+                name, reason = self.skipped[0]
+                text += f"; the first of {len(self.skipped)} that cannot be used: {name}: {reason}"
+            raise ValueError(text)
         self._points, self._mask_paths = np.stack(points), masked
         self._cache = SharedCache(len(self.names), cache_bytes)
 
@@ -158,7 +160,7 @@ class PhotoSource:
                 return planes, to_crop, np.eye(2, 3)
             # What augmented crops can reach, in blocks no larger than the pixels of the largest face.
             zoom = to_crop[0, 0]
-            block = max(int(1 / (zoom * (1 + self.augmentation.scale))), 1)
+            block = blocks(1 / (zoom * (1 + self.augmentation.scale)))
             reach = self.augmentation.reach(self.size) / zoom + MARGIN * block
             centre = (self.size / 2 - to_crop[:, 2]) / zoom
             limits = image.shape[1::-1]
