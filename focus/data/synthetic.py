@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -128,13 +129,15 @@ class SyntheticSource:
 
 def _pack(samples: Sample, row: int) -> np.ndarray:
     """An item as bytes: picture [H, W, 3], visible and face [2, H, W]; landmarks and coefficients, float32."""
-    planes = torch.cat([samples.visible[row], samples.face[row]])
-    picture, masks = (
-        tensor.mul(255).round_().to(torch.uint8).numpy() for tensor in (samples.image[row].permute(1, 2, 0), planes)
-    )
+    red_green_blue, visible, face = (_in_8_bits(plane[row]) for plane in samples[:3])
     parameters = samples.parameters
     numbers = torch.cat([samples.landmarks[row].reshape(-1), parameters.identity[row], parameters.expression[row]])
-    return np.concatenate([picture.reshape(-1), masks.reshape(-1), numbers.numpy().view(np.uint8)])
+    pixels = [cv2.merge(list(red_green_blue)), visible, face]
+    return np.concatenate([*(part.reshape(-1) for part in pixels), numbers.numpy().view(np.uint8)])
+
+
+def _in_8_bits(planes: Tensor) -> np.ndarray:
+    return planes.mul(255).round_().to(torch.uint8).numpy()
 
 
 def mirrored_vertices(model: FaceModel) -> Tensor | None:
