@@ -1,0 +1,118 @@
+"""Markdown tables in the form of the paper's: one row per method, mean and standard deviation per subset."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from .results import OVERALL, Statistic
+
+Results = Mapping[str, Mapping[str, Mapping[str, Statistic]]]
+"""Method -> subset -> measure -> statistic: of `Evaluation.summary` or `read_statistics`."""
+
+MASK_MEASURES = {"ACC": "acc", "PPV": "ppv", "TPR": "tpr", "F1": "f1"}
+SHAPE_MEASURES = {
+    "raw": "vertex_error",
+    "aligned": "vertex_error_aligned",
+    "mean face, raw": "mean_face_error",
+    "mean face, aligned": "mean_face_error_aligned",
+}
+PRIOR = "_prior"  # ending of measures after the misfit prior
+
+
+def mask_table(results: Results, *, rounded: bool = False, subsets: Sequence[str] | None = None) -> str:
+    """Tables 4 and 5: ACC, PPV, TPR and F1 with its standard deviation, for every subset; "-" where there is none.
+
+    Args:
+        rounded: of the rounded masks, else of the soft ones.
+        subsets: which, in this order; None takes those of the first method.
+    """
+    ending = "_rounded" if rounded else ""
+    names = _subsets(results, subsets)
+    head = ["Method", *(f"{name}: {label}" for name in names for label in MASK_MEASURES)]
+    rows = []
+    for method, found in results.items():
+        cells = []
+        for name in names:
+            values = found.get(name, {})
+            for label, measure in MASK_MEASURES.items():
+                cells.append(_cell(values.get(measure + ending), 2, spread=label == "F1"))
+        rows.append([method, *cells])
+    return markdown(head, rows)
+
+
+def rmse_table(results: Results, *, measure: str = "rmse", subsets: Sequence[str] | None = None) -> str:
+    """Table 1: a row per subset, a column per method; RMSE in levels of 0 to 255."""
+    rows = [
+        [name, *(_cell(found.get(name, {}).get(measure), 2) for found in results.values())]
+        for name in _subsets(results, subsets)
+    ]
+    return markdown(["Testset", *results], rows)
+
+
+def shape_table(results: Results, *, subsets: Sequence[str] | None = None) -> str:
+    """Vertex errors in mm per subset, raw and aligned, with those of the mean face and, as "-MP", after the prior."""
+    names = _subsets(results, subsets)
+    head = ["Method", *(f"{name}: {label}" for name in names for label in SHAPE_MEASURES)]
+    rows = []
+    for method, found in results.items():
+        for ending, suffix in (("", ""), (PRIOR, "-MP")):
+            measures = [key + (ending if key.startswith("vertex") else "") for key in SHAPE_MEASURES.values()]
+            if not any(measures[0] in values for values in found.values()):
+                continue
+            cells = [_cell(found.get(name, {}).get(key), 2) for name in names for key in measures]
+            rows.append([method + suffix, *cells])
+    return markdown(head, rows)
+
+
+def now_table(results: Results, *, subsets: Sequence[str] | None = None) -> str:
+    """Tables 2 and 3: median, mean and standard deviation in mm over all vertices of a subset's scans."""
+    names = _subsets(results, subsets)
+    labels = ("median", "mean", "std")
+    head = ["Method", *(f"{name}: {label}" for name in names for label in labels)]
+    rows = []
+    for method, found in results.items():
+        cells = [_cell(found.get(name, {}).get(label), 2, spread=False) for name in names for label in labels]
+        rows.append([method, *cells])
+    return markdown(head, rows)
+
+
+def all_tables(results: Results) -> str:
+    """Every table for which there are numbers, with headings."""
+    measures = {key for found in results.values() for values in found.values() for key in values}
+    parts = []
+    if "f1" in measures:
+        parts += ["## Masks inside the rendered region, soft", mask_table(results)]
+        parts += ["## Masks inside the rendered region, rounded", mask_table(results, rounded=True)]
+    if "rmse" in measures:
+        parts += ["## RMSE (0-255) inside ground truth x render", rmse_table(results)]
+    elif "rmse_render" in measures:
+        parts += ["## RMSE (0-255) inside the render", rmse_table(results, measure="rmse_render")]
+    if "vertex_error" in measures:
+        parts += ["## Vertex error (mm)", shape_table(results)]
+    if "landmark_error" in measures:
+        parts += ["## Landmark error (px)", rmse_table(results, measure="landmark_error")]
+    if "landmark_error_interocular" in measures:
+        heading = "## Landmark error over the distance of the outer eye corners (%)"
+        parts += [heading, rmse_table(results, measure="landmark_error_interocular")]
+    return "\n\n".join(parts) + "\n"
+
+
+def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table; the first column to the left, the others to the right. Bars in cells are escaped."""
+    lines = [head, [":---", *["---:"] * (len(head) - 1)], *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def _subsets(results: Results, wanted: Sequence[str] | None) -> list[str]:
+    if wanted is not None:
+        return list(wanted)
+    names = list(dict.fromkeys(name for found in results.values() for name in found))
+    return [name for name in names if name != OVERALL] + [OVERALL] * (OVERALL in names)
+
+
+def _cell(value: Statistic | None, digits: int, *, spread: bool = True) -> str:
+    if value is None or not value.count or not math.isfinite(value.mean):
+        return "-"
+    text = f"{value.mean:.{digits}f}"
+    return f"{text} ± {value.std:.{digits}f}" if spread else text
