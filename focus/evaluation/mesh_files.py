@@ -100,7 +100,8 @@ def read_now_landmarks(path: str | os.PathLike[str]) -> Array:
         elif suffix == ".npy":
             points = np.load(io.BytesIO(data), allow_pickle=False)
         else:
-            points = np.array([[float(word) for word in re.split(rb"[,\s]+", line)] for line in data.strip().splitlines()])
+            lines = data.strip().splitlines()
+            points = np.array([[float(word) for word in re.split(rb"[,\s]+", line.strip())] for line in lines])
         points = points.astype(np.float64)
     except (ValueError, TypeError, KeyError, EOFError, ElementTree.ParseError) as error:
         raise ValueError(f"{function}: expected {path} to hold numbers, got {type(error).__name__}: {error}") from error

@@ -185,7 +185,9 @@ def landmark_errors(landmarks: Tensor, truth: Tensor) -> LandmarkErrors:
         _check_tensor("landmark_errors", name, value)
         if value.ndim != 3 or value.shape[1:] != (68, 2) or len(value) != len(landmarks):
             got = list(value.shape)
-            raise ValueError(f"landmark_errors(): expected {name} to be shape [{len(landmarks)}, 68, 2], got {got}")
+            raise ValueError(
+                f"landmark_errors(): expected {name} to be shape [{len(landmarks)}, 68, 2], got {list(value.shape)}"
+            )
     landmarks, truth = landmarks.detach().double(), truth.detach().double()
     pixels = (landmarks - truth).norm(dim=2).mean(1)
     left, right = OUTER_EYE_CORNERS
@@ -202,7 +204,9 @@ def _check_images(function: str, channels: int, **images: Tensor) -> None:
     for name, value in images.items():
         _check_tensor(function, name, value)
         if value.ndim != 4 or value.shape[1] != channels:
-            raise ValueError(f"{function}(): expected {name} to be shape [B, {channels}, H, W], got {list(value.shape)}")
+            raise ValueError(
+                f"{function}(): expected {name} to be shape [B, {channels}, H, W], got {list(value.shape)}"
+            )
         if value.shape != first.shape:
             raise ValueError(f"{function}(): expected {name} to be shape {list(first.shape)}, got {list(value.shape)}")
 

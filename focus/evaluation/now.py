@@ -156,9 +156,11 @@ def now_error(
         ModuleNotFoundError: libigl is not installed.
     """
     scan = np.asarray(scan, dtype=np.float64)
-    for name, points, count in (("scan_landmarks", scan_landmarks, 7), ("mesh_landmarks", mesh_landmarks, 7)):
-        if np.shape(points) != (count, 3) or not np.isfinite(points).all():
-            raise ValueError(f"now_error(): expected {name} to be finite, shape [7, 3], got shape {list(np.shape(points))}")
+    for name, points in (("scan_landmarks", scan_landmarks), ("mesh_landmarks", mesh_landmarks)):
+        if np.shape(points) != (7, 3) or not np.isfinite(points).all():
+            raise ValueError(
+                f"now_error(): expected {name} to be finite, shape [7, 3], got shape {list(np.shape(points))}"
+            )
     if scan.ndim != 2 or scan.shape[1] != 3 or not np.isfinite(scan).all():
         raise ValueError(f"now_error(): expected scan to be finite, shape [S, 3], got shape {list(scan.shape)}")
     mesh = check_mesh("now_error", *mesh)

@@ -26,12 +26,12 @@ class Statistic(NamedTuple):
     """Of the images that have a number.
 
     Attributes:
-        mean. std: over the images, of the population (divided by their number). count: of those images.
+        mean. std: over the images, of the population (divided by their number). images: how many.
     """
 
     mean: float
     std: float
-    count: int
+    images: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +78,7 @@ class Evaluation:
     def summary(self) -> dict[str, dict[str, Statistic]]:
         """Subset -> measure -> its statistic, without the measures that no image of a subset has."""
         table = {name: {measure: self.statistic(measure, name) for measure in self.values} for name in self.subsets}
-        return {name: {key: value for key, value in row.items() if value.count} for name, row in table.items()}
+        return {name: {key: value for key, value in row.items() if value.images} for name, row in table.items()}
 
     def means(self, subset: str = OVERALL) -> dict[str, float]:
         """Measure -> mean over a subset; what a training run logs as its validation."""

@@ -112,7 +112,7 @@ def _subsets(results: Results, wanted: Sequence[str] | None) -> list[str]:
 
 
 def _cell(value: Statistic | None, digits: int, *, spread: bool = True) -> str:
-    if value is None or not value.count or not math.isfinite(value.mean):
+    if value is None or not value.images or not math.isfinite(value.mean):
         return "-"
     text = f"{value.mean:.{digits}f}"
     return f"{text} ± {value.std:.{digits}f}" if spread else text
