@@ -137,8 +137,8 @@ def test_similarity_is_the_least_squares_optimum(scaling, mirrored):
         scale = math.exp(p[6]) if scaling else 1.0
         return (scale * source @ Rotation.from_rotvec(p[:3]).as_matrix().T + p[3:6] - target).reshape(-1)
 
-    starts = [np.concatenate([Rotation.random(random_state=rng).as_rotvec(), target.mean(0), [0]]) for _ in range(12)]
-    best = min(2 * least_squares(residual, start, xtol=1e-12, ftol=1e-12).cost for start in starts)
+    starts = [np.concatenate([Rotation.random(random_state=rng).as_rotvec(), target.mean(0), [0]]) for _ in range(6)]
+    best = min(2 * least_squares(residual, start, xtol=1e-10).cost for start in starts)
     assert error == pytest.approx(best, rel=1e-6)
 
 

@@ -22,7 +22,7 @@ from .tables import PRIOR
 SEED = 20230618  # of the synthetic faces, unlike any that training takes by default
 OCCLUDED, UNOCCLUDED = "occluded", "unoccluded"
 
-Progress = Callable[[int, int | None], None]
+Progress = Callable[[int, int], None]
 
 
 class LabelledBatch(NamedTuple):
@@ -40,7 +40,7 @@ def evaluate(
     method: str = "FOCUS",
     prior: MisfitPrior | None = None,
     recipe: Mapping[str, Any] | None = None,
-    total: int | None = None,
+    total: int = 0,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Reconstructs photos and measures what is known of them.
@@ -60,7 +60,7 @@ def evaluate(
         method: its name in tables.
         prior: subtracted from the vertices.
         recipe: what is evaluated, for the files.
-        total: number of images, for the progress.
+        total: number of images, which the progress is told.
         progress: called as progress(images done, total).
 
     Returns:

@@ -184,7 +184,6 @@ def landmark_errors(landmarks: Tensor, truth: Tensor) -> LandmarkErrors:
     for name, value in (("landmarks", landmarks), ("truth", truth)):
         _check_tensor("landmark_errors", name, value)
         if value.ndim != 3 or value.shape[1:] != (68, 2) or len(value) != len(landmarks):
-            got = list(value.shape)
             raise ValueError(
                 f"landmark_errors(): expected {name} to be shape [{len(landmarks)}, 68, 2], got {list(value.shape)}"
             )
