@@ -25,6 +25,8 @@ from .commands.common import (
     set_threads,
     setup,
 )
+from .commands.evaluate import evaluate
+from .commands.prior import prior
 
 # torch and all that needs it is imported in the functions, so that --help and typing errors answer at once.
 if TYPE_CHECKING:
@@ -280,6 +282,8 @@ def _describe_detectors() -> dict[str, str]:
 
 
 app.add_typer(data.app, name="data")
+app.command(no_args_is_help=True)(evaluate)
+app.command(no_args_is_help=True)(prior)
 
 
 def main() -> None:

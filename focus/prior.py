@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from .decoder import ThetaLayout
 from .face_model import FaceModel
+from .synth import SyntheticFaces
 from .tensor_file import read_tensors, write_tensors
+
+if TYPE_CHECKING:
+    from .autoencoder import FaceAutoencoder
+    from .training.settings import TrainSettings
 
 FORMAT, VERSION = "focus-misfit-prior", "1"
 OFFSETS = "offsets"
+IMAGES = 10_000  # the paper names no number
+UNSEEN = 1_000_003  # added to the seed of the faces that E_MP is taken over
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,5 +172,117 @@ def estimate_prior(
 
 def magnitude(prior: MisfitPrior) -> dict[str, float]:
     """Mean, median and largest length of the offsets, mm."""
-    lengths = prior.offsets.double().norm(dim=1).numpy()
-    return {"mean": float(lengths.mean()), "median": float(np.median(lengths)), "largest": float(lengths.max())}
+    lengths = prior.offsets.double().norm(dim=1)
+    return {"mean": float(lengths.mean()), "median": float(lengths.median()), "largest": float(lengths.max())}
+
+
+def prior_settings(settings: TrainSettings) -> TrainSettings:
+    """Settings of R_syn: those of a run, but the loss of Eq. 8 over the whole raster from the first iteration on.
+
+    There is no segmentation network and no preliminary mask; pre-training falls away, and EM's iterations are R-steps.
+    """
+    return settings.replace(name=f"{settings.name}-prior", mask="raster", preliminary=False, augment=False)
+
+
+def synthetic_identities(faces: SyntheticFaces, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Photos [B, 3, H, W] and identities [B, K_id] of synthetic faces in their order, for `estimate_prior`."""
+    for sample in faces.batches(batch_size):
+        yield sample.image, sample.parameters.identity
+
+
+def train_prior(
+    settings: TrainSettings,
+    out: str | os.PathLike[str],
+    *,
+    images: int = IMAGES,
+    face_model: FaceModel | None = None,
+    full_model: FaceModel | None = None,
+    device: str = "cpu",
+    weights: str | os.PathLike[str] | None = None,
+    recognizer: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    progress: Callable[[int], None] | None = None,
+) -> MisfitPrior | None:
+    """Trains R_syn on synthetic faces without occluders, and takes E_MP over as many others: out/prior.safetensors.
+
+    The paper gives neither the number of images nor their distribution; ours are those of `focus.synth` (10,000, poses
+    and lights of `SceneSettings`), new ones in each epoch of the training, and E_MP is taken over faces that R_syn has
+    not seen. All of it is in the prior's recipe.
+
+    Args:
+        settings: of the run whose prior it is to be; `prior_settings` makes R_syn's of them.
+        out: folder; out/network gets the training run.
+        images: in an epoch of the training, and for the mean.
+        face_model: None is the free one at the settings' level. full_model: see `estimate_prior`.
+        device, weights, recognizer, resume: of `focus.training.train`.
+        progress: called with the number of images done, of those for the mean.
+
+    Returns:
+        The prior; None where the training did not finish (out/network says why; `resume` goes on).
+
+    Raises:
+        ValueError, OSError: as `focus.training.train`.
+    """
+    from .data import SyntheticSource
+    from .training import train
+
+    if images < 1:
+        raise ValueError(f"train_prior(): expected images >= 1, got {images}")
+    settings = prior_settings(settings)
+    model = FaceModel.load(level=settings.level) if face_model is None else face_model
+    options: dict[str, Any] = {"model": model, "kinds": ()}
+    source = SyntheticSource(images, settings.size, seed=settings.seed, fresh=True, vertices=False, **options)
+    recipe = {"data": "synthetic", "fresh": True, **source.faces.recipe()}
+    result = train(
+        settings,
+        source,
+        Path(out) / "network",
+        resume=resume,
+        device=device,
+        weights=weights,
+        recognizer=recognizer,
+        face_model=model,
+        recipe=recipe,
+    )
+    if result.path is None:
+        return None
+    recipe = {"training": recipe, "settings": json.loads(settings.to_json()), "iterations": result.iteration}
+    faces = SyntheticFaces(images, settings.size, settings.seed + UNSEEN, **options)
+    prior = measure_prior(result.autoencoder, faces, recipe=recipe, full_model=full_model, progress=progress)
+    prior.save(Path(out) / "prior.safetensors")
+    return prior
+
+
+def measure_prior(
+    autoencoder: FaceAutoencoder,
+    faces: SyntheticFaces,
+    *,
+    batch_size: int = 16,
+    full_model: FaceModel | None = None,
+    recipe: Mapping[str, Any] | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> MisfitPrior:
+    """`estimate_prior` of a trained autoencoder over all of some synthetic faces of its face model.
+
+    Raises:
+        ValueError: faces of another size or face model, and as `estimate_prior`.
+    """
+    model = autoencoder.face_model
+    if faces.size != autoencoder.size or faces.model.name != model.name:
+        raise ValueError(
+            f"measure_prior(): expected faces of {model.name}, {autoencoder.size} px, got {faces.model.name}, "
+            f"{faces.size} px"
+        )
+    training = autoencoder.encoder.training
+    autoencoder.encoder.eval()
+    try:
+        return estimate_prior(
+            autoencoder.encoder,
+            model,
+            synthetic_identities(faces, batch_size),
+            full_model=full_model,
+            recipe={**(recipe or {}), "faces": faces.recipe()},
+            progress=progress,
+        )
+    finally:
+        autoencoder.encoder.train(training)

@@ -242,9 +242,7 @@ def _finish(found: Evaluation, out: Path) -> int:
     return _tell(tables, found.failures, len(found.images), out / "evaluation.md")
 
 
-def _evaluate_now(
-    now: Path, predictions: Path, images: str, metrical: str | None, method: str, out: Path
-) -> int:
+def _evaluate_now(now: Path, predictions: Path, images: str, metrical: str | None, method: str, out: Path) -> int:
     from ..evaluation import evaluate_now
 
     listed = images if images in SPLITS else Path(images)
@@ -261,4 +259,3 @@ def _tell(tables: str, failures: Mapping[str, str], count: int, page: Path) -> i
         typer.echo(f"{name}: {reason}", err=True)
     typer.echo(f"{count} evaluated, {len(failures)} not; {page}")
     return len(failures)
-

@@ -1,6 +1,6 @@
 """Evaluation: masks, pictures, landmarks and shapes against the truth, and the NoW challenge."""
 
-from .evaluate import LabelledBatch, evaluate, evaluate_synthetic, synthetic_batches
+from .evaluate import LabelledBatch, evaluate, evaluate_synthetic, make_validator, synthetic_batches
 from .mesh_distance import Mesh, Surface
 from .mesh_files import read_mesh, read_now_landmarks
 from .metrics import (
@@ -37,6 +37,7 @@ __all__ = [
     "fit_similarity",
     "image_rmse",
     "landmark_errors",
+    "make_validator",
     "mask_scores",
     "mask_table",
     "merged",

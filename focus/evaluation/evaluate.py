@@ -180,6 +180,12 @@ def synthetic_batches(faces: SyntheticFaces, batch_size: int) -> Iterator[Labell
         first += len(names)
 
 
+def make_validator(batches: Iterable[LabelledBatch]) -> Callable[[FaceAutoencoder], dict[str, float]]:
+    """For `focus.training.train(validate=...)`: the means of `evaluate` over batches, which are kept in memory."""
+    kept = list(batches)
+    return lambda autoencoder: evaluate(autoencoder, kept).means()
+
+
 def _order(name: str) -> tuple[int, str]:
     first = (UNOCCLUDED, OCCLUDED)
     return (first.index(name) if name in first else len(first), name)

@@ -1,4 +1,4 @@
-"""Evaluation on photographs: landmarks of a table, true masks where there are any, subsets of its column "occlusion"."""
+"""Evaluation on photographs: landmarks of a table, true masks, and subsets of the column "occlusion"."""
 
 from __future__ import annotations
 
