@@ -165,6 +165,14 @@ def test_vertex_errors():
     np.testing.assert_allclose(vertex_error(noisy, truth), by_loops)
 
 
+def test_what_is_not_finite_stays_with_its_image():
+    truth = random(2, 10, 3)
+    broken = truth.clone()
+    broken[0, 4, 1] = torch.nan
+    error = vertex_error(broken, truth, align=True)
+    assert math.isnan(error[0]) and float(error[1]) < 1e-10
+
+
 def test_landmark_errors():
     truth = random(2, 68, 2) * 200
     truth[:, 36], truth[:, 45] = torch.tensor([50.0, 80.0]), torch.tensor([130.0, 140.0])  # 100 px apart

@@ -124,7 +124,8 @@ def fit_similarity(source: Tensor, target: Tensor, *, scaling: bool = True, refl
         reflection: a reflection is allowed where it fits better (`reflection="best"` of NoW's programs).
 
     Returns:
-        Similarity, float64, detached. A source of one point everywhere keeps its scale 1.
+        Similarity, float64, detached. A source of one point everywhere keeps its scale 1. Where points are not finite,
+        the scale and the translation are NaN.
 
     Raises:
         TypeError, ValueError: no tensors, or wrong shapes.
@@ -134,12 +135,14 @@ def fit_similarity(source: Tensor, target: Tensor, *, scaling: bool = True, refl
     mean_source, mean_target = source.mean(1, keepdim=True), target.mean(1, keepdim=True)
     from_mean = source - mean_source
     covariance = (target - mean_target).mT @ from_mean / source.shape[1]
-    u, singular, vt = torch.linalg.svd(covariance)
+    finite = torch.isfinite(covariance).all(2, keepdim=True).all(1, keepdim=True)
+    u, singular, vt = torch.linalg.svd(torch.where(finite, covariance, 0.0))
+    singular = torch.where(finite[:, :, 0], singular, torch.nan)
     sign = torch.ones_like(singular)
     if not reflection:
         sign[:, 2] = torch.where(torch.linalg.det(u @ vt) < 0, -1.0, 1.0)
     rotation = u @ (sign[:, :, None] * vt)
-    scale = torch.ones_like(singular[:, 0])
+    scale = torch.where(finite[:, 0, 0], 1.0, torch.nan).to(source)
     if scaling:
         variance = from_mean.square().sum(2).mean(1)
         scale = torch.where(variance > 0, (singular * sign).sum(1) / variance, scale)

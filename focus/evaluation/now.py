@@ -161,6 +161,8 @@ def now_error(
             raise ValueError(
                 f"now_error(): expected {name} to be finite, shape [7, 3], got shape {list(np.shape(points))}"
             )
+        if np.ptp(points, axis=0).max() == 0:
+            raise ValueError(f"now_error(): expected {name} to be seven points apart, got one point")
     if scan.ndim != 2 or scan.shape[1] != 3 or not np.isfinite(scan).all():
         raise ValueError(f"now_error(): expected scan to be finite, shape [S, 3], got shape {list(scan.shape)}")
     mesh = check_mesh("now_error", *mesh)
@@ -168,8 +170,6 @@ def now_error(
     if len(face) == 0:
         raise ValueError("now_error(): expected scan to have vertices around scan_landmarks, got none")
     start = align_landmarks(mesh_landmarks, scan_landmarks, unit=unit)
-    if not start.scale > 0:
-        raise ValueError("now_error(): expected mesh_landmarks to be seven points apart, got one point")
     place, distances, steps = refine(face, Surface(*mesh), start, scaling=unit is None)
     return NowError(distances, place, steps)
 
