@@ -11,12 +11,14 @@ if TYPE_CHECKING:
     from .fitting import FitError, FitResult, FitSettings, fit_photo
     from .landmarks import make_detector, read_landmarks_csv
     from .presets import Preset
+    from .prior import MisfitPrior
 
 __all__ = [
     "FaceModel",
     "FitError",
     "FitResult",
     "FitSettings",
+    "MisfitPrior",
     "Preset",
     "fit_photo",
     "focus_camera",
@@ -30,6 +32,7 @@ _HOME = {
     "FitError": ".fitting",
     "FitResult": ".fitting",
     "FitSettings": ".fitting",
+    "MisfitPrior": ".prior",
     "Preset": ".presets",
     "fit_photo": ".fitting",
     "focus_camera": ".camera",

@@ -1,17 +1,29 @@
 """The misfit prior: Eq. 11 against loops over vertices, its file, and what it refuses."""
 
 import dataclasses
+import importlib.util
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from typer.testing import CliRunner
 
 from focus import FaceModel
 from focus.autoencoder import FaceAutoencoder
+from focus.cli import app
 from focus.decoder import ThetaLayout
+from focus.networks import SmallEncoder
 from focus.presets import Preset
-from focus.prior import MisfitPrior, estimate_prior, magnitude, measure_prior, prior_settings
+from focus.prior import (
+    UNSEEN,
+    MisfitPrior,
+    estimate_prior,
+    magnitude,
+    measure_prior,
+    prior_settings,
+    train_prior,
+)
 from focus.synth import SyntheticFaces
 from focus.training.settings import TrainSettings
 
@@ -160,6 +172,42 @@ def test_networks_that_fail_make_no_prior(model):
         estimate_prior(lambda_network(theta), model, [(torch.zeros(2, 3, 32, 32), torch.zeros(2, model.num_identity))])
     with pytest.raises(ValueError, match="at least one image, got none"):
         estimate_prior(lambda_network(theta), model, [])
+
+
+def test_a_prior_is_trained_measured_and_written(tmp_path, model):
+    """Two steps of R_syn; E_MP is that of its file on faces that it has not seen."""
+    if importlib.util.find_spec("focus.training.run") is None:
+        pytest.skip("there is no focus.training.train here")
+    stages = {"batch_size": 2, "initialisation": {"iterations": 1}, "em": {"iterations": 1}}
+    settings = TrainSettings.named("tiny").replace(size=32, seed=2, workers=0, preset=stages)
+    prior = train_prior(settings, tmp_path, images=3, face_model=model)
+    assert torch.equal(MisfitPrior.load(tmp_path / "prior.safetensors").offsets, prior.offsets)
+    assert prior.recipe["settings"]["mask"] == "raster" and prior.recipe["iterations"] == 2
+    assert prior.recipe["training"]["kinds"] == [] and prior.recipe["faces"]["seed"] == 2 + UNSEEN
+    trained = FaceAutoencoder.load(tmp_path / "network/model.safetensors", face_model=model)
+    assert trained.segmenter is None
+    faces = SyntheticFaces(3, 32, 2 + UNSEEN, model=model, kinds=())
+    torch.testing.assert_close(measure_prior(trained, faces).offsets, prior.offsets)
+    with pytest.raises(ValueError, match="hold no run"):  # training never overwrites one
+        train_prior(settings, tmp_path, images=3, face_model=model)
+
+
+def test_command_measures_a_trained_network(tmp_path, model):
+    network = FaceAutoencoder(SmallEncoder(ThetaLayout.of(model).total), None, model, Preset(), size=48)
+    network.encoder.head.bias.data[:2] = torch.tensor([1.0, -0.5])  # otherwise it says the mean face
+    network.save(tmp_path / "model.safetensors")
+    options = ["--checkpoint", str(tmp_path / "model.safetensors"), "--images", "2", "--level", "0"]
+    result = CliRunner().invoke(app, ["prior", *options, "--out", str(tmp_path / "out")])
+    assert result.exit_code == 0, result.output
+    prior = MisfitPrior.load(tmp_path / "out/prior.safetensors")
+    truth = SyntheticFaces(2, 48, 0, model=model, kinds=()).batch(range(2)).parameters.identity
+    theta = torch.zeros(2, model.num_identity)
+    theta[:, :2] = torch.tensor([1.0, -0.5])
+    expected = (model.shape(theta) - model.shape(truth)).mean(0)
+    torch.testing.assert_close(prior.offsets, expected, rtol=0, atol=1e-3)
+    assert f"{model.num_vertices} vertices" in result.output
+    wrong = CliRunner().invoke(app, ["prior", "--preset", "nice", "--out", str(tmp_path / "other")])
+    assert wrong.exit_code == 2 and "expected name to be one of" in wrong.output
 
 
 def test_the_training_has_no_mask_at_any_time():

@@ -37,7 +37,7 @@ def _igl() -> Any:
         import igl
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            'distances to meshes need libigl; pip install "focus-kernels[evaluation]"', name=error.name
+            'distances to meshes need libigl; pip install "focus-kernels[now]"', name=error.name
         ) from error
     return igl
 
