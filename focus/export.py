@@ -160,21 +160,21 @@ def parameters(result: FitResult, model: FaceModel, photo: str = "", photo_size:
         "photo": photo,
         "photo_size": list(photo_size),
         "model": {"name": model.name, "license": model.license, "num_vertices": len(result.vertices)},
-        "identity": _plain(result.identity),
-        "expression": _plain(result.expression),
-        "albedo_coeffs": _plain(result.albedo_coeffs),
-        "sh_coeffs": _plain(result.sh_coeffs),
-        "angles": _plain(result.angles),
-        "translation": _plain(result.translation),
+        "identity": plain(result.identity),
+        "expression": plain(result.expression),
+        "albedo_coeffs": plain(result.albedo_coeffs),
+        "sh_coeffs": plain(result.sh_coeffs),
+        "angles": plain(result.angles),
+        "translation": plain(result.translation),
         "camera": {
             "size": size,
-            "K": _plain(camera.K[0].numpy()),
-            "R": _plain(camera.R[0].numpy()),
-            "t": _plain(camera.t[0].numpy()),
+            "K": plain(camera.K[0].numpy()),
+            "R": plain(camera.R[0].numpy()),
+            "t": plain(camera.t[0].numpy()),
         },
-        "align": _plain(result.align),
-        "landmarks_photo": _plain(result.landmarks_photo),
-        "landmarks_projected": _plain(result.landmarks_projected),
+        "align": plain(result.align),
+        "landmarks_photo": plain(result.landmarks_photo),
+        "landmarks_projected": plain(result.landmarks_projected),
         "errors": errors(result),
         "seconds": round(result.seconds, 3),
     }
@@ -187,8 +187,8 @@ def errors(result: FitResult) -> dict[str, float | None]:
     return {name: round(value, 5) if math.isfinite(value) else None for name, value in values.items()}
 
 
-def _plain(values: np.ndarray) -> Any:
-    """Nested lists; float32 as its shortest decimals, which read back as the same float32."""
+def plain(values: np.ndarray) -> Any:
+    """For JSON: nested lists; float32 as its shortest decimals, which read back as the same float32."""
     if values.dtype == np.float32:
         return np.array([float(str(v)) for v in values.reshape(-1)]).reshape(values.shape).tolist()
     return values.tolist()

@@ -4,7 +4,7 @@ import difflib
 import glob
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -18,21 +18,24 @@ class LandmarkMatchError(LookupError):
     """The table has no landmarks for a photo, or no clear ones."""
 
 
-def find_photos(arguments: Iterable[str | Path]) -> list[Path]:
+def find_photos(
+    arguments: Iterable[str | Path], *, suffixes: Collection[str] = SUFFIXES, recursive: bool = False
+) -> list[Path]:
     """The photos that files, folders and globs name, in the order given, each once.
 
-    A folder stands for the pictures directly in it, sorted by name. A name with *, ? or [ that is no file is a glob
-    (** for folders of any depth). A file that does not exist is kept, so that the caller can say so.
+    A folder stands for the pictures directly in it (with `recursive` also those in its folders), sorted by name. A name
+    with *, ? or [ that is no file is a glob (** for folders of any depth). A file that does not exist is kept, so that
+    the caller can say so. Of folders and globs, only files of the given suffixes (lower case) are taken.
     """
     photos: dict[str, Path] = {}
     for argument in arguments:
         path = Path(argument)
         if path.is_dir():
-            found = _pictures(path.iterdir())
+            found = _pictures(path.rglob("*") if recursive else path.iterdir(), suffixes)
         elif not path.exists() and glob.has_magic(str(argument)):
             # Not Path.glob, which takes no absolute patterns.
             names = glob.glob(str(argument), recursive=True)  # noqa: PTH207
-            found = _pictures(Path(name) for name in names) or [path]
+            found = _pictures((Path(name) for name in names), suffixes) or [path]
         else:
             found = [path]
         for photo in found:
@@ -40,8 +43,8 @@ def find_photos(arguments: Iterable[str | Path]) -> list[Path]:
     return list(photos.values())
 
 
-def _pictures(paths: Iterable[Path]) -> list[Path]:
-    return sorted(p for p in paths if p.suffix.lower() in SUFFIXES and not p.name.startswith(".") and p.is_file())
+def _pictures(paths: Iterable[Path], suffixes: Collection[str]) -> list[Path]:
+    return sorted(p for p in paths if p.suffix.lower() in suffixes and not p.name.startswith(".") and p.is_file())
 
 
 def printable(path: str | Path) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
+from typing import Protocol
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -17,6 +18,13 @@ from .fitting import FitResult
 
 TEMPLATE = "report.html.j2"  # in focus/assets
 NUMBERS = ("rmse_inlier", "rmse_all", "inlier_fraction", "landmark_error_px", "seconds")
+
+
+class Named(Protocol):
+    """An item of a page; `photo` is its name, as the user gave it."""
+
+    @property
+    def photo(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -47,7 +55,7 @@ def medians(items: Sequence[ReportItem]) -> dict[str, float | None]:
     return {name: median(values) if values else None for name, values in columns.items()}
 
 
-def short_names(items: Sequence[ReportItem]) -> tuple[str, list[str]]:
+def short_names(items: Sequence[Named]) -> tuple[str, list[str]]:
     """The folder that all photos share, "." where they share none, and each photo's name without it."""
     parents = {str(Path(item.photo).parent) for item in items}
     parent = parents.pop() if len(parents) == 1 else "."
