@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .landmarks import make_detector, read_landmarks_csv
     from .presets import Preset
     from .prior import MisfitPrior
+    from .reconstruct import Reconstructor
 
 __all__ = [
     "FaceModel",
@@ -20,6 +21,7 @@ __all__ = [
     "FitSettings",
     "MisfitPrior",
     "Preset",
+    "Reconstructor",
     "fit_photo",
     "focus_camera",
     "make_detector",
@@ -34,6 +36,7 @@ _HOME = {
     "FitSettings": ".fitting",
     "MisfitPrior": ".prior",
     "Preset": ".presets",
+    "Reconstructor": ".reconstruct",
     "fit_photo": ".fitting",
     "focus_camera": ".camera",
     "make_detector": ".landmarks",

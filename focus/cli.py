@@ -27,6 +27,7 @@ from .commands.common import (
 )
 from .commands.evaluate import evaluate
 from .commands.prior import prior
+from .commands.reconstruct import reconstruct
 
 # torch and all that needs it is imported in the functions, so that --help and typing errors answer at once.
 if TYPE_CHECKING:
@@ -284,6 +285,7 @@ def _describe_detectors() -> dict[str, str]:
 app.add_typer(data.app, name="data")
 app.command(no_args_is_help=True)(evaluate)
 app.command(no_args_is_help=True)(prior)
+app.command(no_args_is_help=True)(reconstruct)
 
 
 def main() -> None:

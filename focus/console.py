@@ -2,9 +2,10 @@
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import TextIO
+from typing import Any, Protocol, TextIO
 
 import rich.console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -12,19 +13,32 @@ from rich.table import Table
 from rich.text import Text
 
 from .inputs import printable
-from .report import ReportItem, medians, short_names
+from .report import Named, ReportItem, medians, short_names
 
 LOG_WIDTH = 160  # columns where no terminal says otherwise, so that lines of logs are not broken
 SPEED_PERIOD = 600.0  # seconds over which the remaining time is estimated
 STAGE_NAMES = {"landmarks": "fitting landmarks", "light": "fitting light", "photometric": "fitting colours"}
 
 
-class Console:
-    """Progress on stderr; as a context manager it shows the bar while it is open."""
+class Done(Named, Protocol):
+    """A photo that is done, or failed for the reason in `error`."""
 
-    def __init__(self, photos: int) -> None:
+    @property
+    def error(self) -> str | None: ...
+
+
+class Console:
+    """Progress on stderr; as a context manager it shows the bar while it is open.
+
+    Args:
+        photos: how many there are.
+        sentence: what is said of a photo that is done; None is that of `focus fit`.
+    """
+
+    def __init__(self, photos: int, sentence: Callable[[Any], str] | None = None) -> None:
         self.photos, self.count = photos, 0
-        self._console = _rich(sys.stderr)
+        self.sentence: Callable[[Any], str] = sentence or _sentence
+        self._console = rich_console(sys.stderr)
         self._bar = Progress(
             TextColumn("{task.fields[count]}"),
             BarColumn(bar_width=20),
@@ -59,20 +73,20 @@ class Console:
         name = STAGE_NAMES.get(stage, stage)
         self._bar.update(self._task, completed=self.count + fraction, stage=f"{name}: {self._label}")
 
-    def done(self, item: ReportItem) -> None:
+    def done(self, item: Done) -> None:
         self.count += 1
         self._bar.update(self._task, completed=self.count)
         line = Text(f"[{self.count:>{len(str(self.photos))}}/{self.photos}] {item.photo}: ")
         if item.error is not None:
             line.append(f"failed: {item.error}", style="red")
         else:
-            line.append(_sentence(item))
+            line.append(self.sentence(item))
         self._bar.console.print(line, soft_wrap=True, highlight=False)
 
 
 def print_summary(items: list[ReportItem], photos: int, out: Path, page: Path, note: str = "") -> None:
     """The table of all photos, the medians, and where to look, on stdout; `photos` counts those not reached too."""
-    console = _rich(sys.stdout)
+    console = rich_console(sys.stdout)
     fitted = [item for item in items if item.error is None]
     failed = [item for item in items if item.error is not None]
     lines = [""]
@@ -106,7 +120,8 @@ def _short(name: str, most: int = 30) -> str:
     return name if len(name) <= most else f"{name[: most // 2]}…{name[1 - most // 2 :]}"
 
 
-def _rich(file: TextIO) -> rich.console.Console:
+def rich_console(file: TextIO) -> rich.console.Console:
+    """A console for a stream, wide where it is no terminal."""
     console = rich.console.Console(file=file)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         return rich.console.Console(file=file, width=LOG_WIDTH)

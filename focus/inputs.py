@@ -55,9 +55,9 @@ def printable(path: str | Path) -> str:
     return os.fsencode(text).decode("utf-8", "replace")
 
 
-def folder_names(photos: Sequence[Path]) -> list[str]:
+def folder_names(photos: Sequence[Path], reserved: Collection[str] = RESERVED) -> list[str]:
     """A folder name for each photo: its name without the ending, numbered -2, -3, ... where names repeat."""
-    taken = {name.casefold() for name in RESERVED}
+    taken = {name.casefold() for name in reserved}
     names = []
     for photo in photos:
         stem = printable(photo.stem).lstrip(".") or "photo"
