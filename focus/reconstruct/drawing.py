@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from PIL import Image
 
+from focus.alignment import align_face
 from focus.autoencoder import FaceAutoencoder
 from focus.camera import focus_camera
 from focus_kernels import Camera, blend, render_sh
@@ -14,6 +16,7 @@ from .result import ReconstructionResult
 COVERED = np.array([226.0, 43.0, 62.0])  # RGB laid over what covers the face
 COVERED_OPACITY = 0.62
 OUTSIDE_LIGHT = 0.42  # of the photo's brightness, off the face
+VIEW_SIZE = 336  # px, of the crop in the page
 
 
 @torch.no_grad()
@@ -59,9 +62,32 @@ def draw_face(autoencoder: FaceAutoencoder, result: ReconstructionResult, image:
     return drawn
 
 
-def draw_mask(result: ReconstructionResult) -> np.ndarray:
-    """The mask on the crop: uint8 [S, S, 3]; the visible face as it is, what covers it red, the rest dark."""
-    covered = (result.raster_mask - result.mask).clip(0, 1)[:, :, None] * COVERED_OPACITY
-    light = np.where(result.raster_mask, 1.0, OUTSIDE_LIGHT)[:, :, None]
-    picture = result.photo * light * (1 - covered) + COVERED * covered
+def crop_views(result: ReconstructionResult, image: np.ndarray, drawn: np.ndarray) -> dict[str, np.ndarray]:
+    """The crop at VIEW_SIZE, whatever the networks' size is: crop, crop_overlay, crop_mask, each uint8 [S, S, 3].
+
+    Args:
+        image: the photo [H, W, 3] uint8. drawn: the photo with the face over it, of `draw_face`.
+    """
+    landmarks = result.to_photo(result.landmarks_photo)
+    crop = align_face(image, landmarks, size=VIEW_SIZE).crop
+    mask, raster = (
+        np.asarray(Image.fromarray(plane).resize((VIEW_SIZE, VIEW_SIZE), Image.Resampling.BILINEAR))
+        for plane in (result.mask, result.raster_mask.astype(np.float32))
+    )
+    return {
+        "crop": crop,
+        "crop_overlay": align_face(drawn, landmarks, size=VIEW_SIZE).crop,
+        "crop_mask": draw_mask(crop, mask, raster),
+    }
+
+
+def draw_mask(photo: np.ndarray, mask: np.ndarray, raster_mask: np.ndarray) -> np.ndarray:
+    """A mask on its photo: uint8 [S, S, 3]; the visible face as it is, what covers it red, the rest dark.
+
+    Args:
+        photo: [S, S, 3] uint8. mask: M, and raster_mask: the face, visible or not, both [S, S] in [0, 1].
+    """
+    covered = (raster_mask - mask).clip(0, 1)[:, :, None] * COVERED_OPACITY
+    light = OUTSIDE_LIGHT + (1 - OUTSIDE_LIGHT) * raster_mask[:, :, None]
+    picture = photo * light * (1 - covered) + COVERED * covered
     return np.round(picture).clip(0, 255).astype(np.uint8)

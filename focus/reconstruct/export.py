@@ -16,7 +16,7 @@ from focus.export import plain, write_glb, write_obj, write_ply
 from focus.images import write_png
 from focus.views import shape_views
 
-from .drawing import draw_mask
+from .drawing import crop_views
 from .reconstructor import Reconstructor
 from .result import ReconstructionResult
 
@@ -89,12 +89,11 @@ def export_reconstruction(
     """
     # allow_nan=False: NaN is no JSON, and no other program would read it.
     text = json.dumps(parameters(result, reconstructor, photo), indent=1, allow_nan=False, ensure_ascii=False)
+    drawn = reconstructor.draw(result, image)
     pictures = {
         "mask": np.round(result.mask_in_photo() * 255).astype(np.uint8),
-        "overlay": reconstructor.draw(result, image),
-        "crop": result.photo,
-        "crop_overlay": result.overlay,
-        "crop_mask": draw_mask(result),
+        "overlay": drawn,
+        **crop_views(result, image, drawn),
         **shape_views(result.vertices, result.faces),
     }
     with staged_folder(folder) as stage:

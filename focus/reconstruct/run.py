@@ -78,6 +78,8 @@ def run(reconstructor: Reconstructor, tasks: Sequence[Task], options: Options, c
 def _photos(
     reconstructor: Reconstructor, tasks: Sequence[Task], options: Options, console: Console
 ) -> Iterator[PageItem]:
+    if not tasks:
+        return
     prepared: list[Prepared | ReconstructionError] = []
     for number, task in enumerate(tasks):
         console.begin(task.label)

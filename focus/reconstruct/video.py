@@ -19,7 +19,7 @@ from focus.images import write_png
 from focus.landmarks import NoFaceError
 from focus.views import shape_views
 
-from .drawing import draw_mask
+from .drawing import crop_views
 from .export import NUMBERS, numbers, write_meshes
 from .frames import VideoReader, VideoWriter
 from .reconstructor import Prepared, Reconstructor
@@ -215,6 +215,7 @@ def _write(
     report: Callable[[float], None],
 ) -> VideoResult:
     first: ReconstructionResult | None = None
+    pictures: dict[str, np.ndarray] = {}
     rows: list[dict[str, float | None]] = []
     identities, albedos = [], []
     count = 0
@@ -243,25 +244,18 @@ def _write(
                 table.writerow([count, _text(count / video.fps), "", *_row(outcome, row)])
                 if first is None:
                     first = outcome
-                    write_png(stage / "poster.png", drawn)
+                    pictures = {"poster": drawn, **crop_views(outcome, image, drawn)}
                 count += 1
             report(count / len(found))
     if first is None:
         raise ReconstructionError("no frame could be reconstructed")
-    _write_person(stage, reconstructor, first, np.median(identities, axis=0), np.median(albedos, axis=0))
+    vertices = reconstructor.neutral(np.median(identities, axis=0))
+    write_meshes(stage, vertices, first.faces, reconstructor.albedo(np.median(albedos, axis=0)).clip(0, 1))
+    for name, picture in {**pictures, **shape_views(vertices, first.faces)}.items():
+        write_png(stage / f"{name}.png", picture)
     columns = {name: [value for row in rows if (value := row[name]) is not None] for name in NUMBERS}
     medians = {name: median(values) if values else None for name, values in columns.items()}
     return VideoResult(count, len(rows), video.fps, medians, writer.path.name)
-
-
-def _write_person(
-    stage: Path, reconstructor: Reconstructor, first: ReconstructionResult, identity: np.ndarray, albedo: np.ndarray
-) -> None:
-    vertices = reconstructor.neutral(identity)
-    write_meshes(stage, vertices, first.faces, reconstructor.albedo(albedo).clip(0, 1))
-    pictures = {"crop": first.photo, "crop_overlay": first.overlay, "crop_mask": draw_mask(first)}
-    for name, picture in {**pictures, **shape_views(vertices, first.faces)}.items():
-        write_png(stage / f"{name}.png", picture)
 
 
 def _header(reconstructor: Reconstructor) -> list[str]:
