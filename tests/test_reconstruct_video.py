@@ -10,6 +10,7 @@ from focus import FaceModel
 from focus.landmarks import NoFaceError
 from focus.reconstruct import OneEuro, ReconstructionError, Reconstructor, VideoError, reconstruct_video
 from focus.reconstruct.frames import VideoReader, VideoWriter
+from focus.reconstruct.video import _smooth_landmarks
 
 FPS, SIZE = 20.0, (96, 72)
 
@@ -140,6 +141,20 @@ def test_smoothing_calms_what_jumps(model, clip, tmp_path):
     for name in ("align_x", "expression_", "angle_", "translation_"):
         jumps = [np.abs(np.diff(columns(rows, name), axis=0)).mean() for rows in (raw, smooth)]
         assert jumps[1] < 0.7 * jumps[0], name
+
+
+def test_smoothing_leaves_still_points_still(model):
+    """Also where another point moves, and with it the extent that the speeds are measured in."""
+    points = landmarks(model, (900, 500), 60)
+    found = [points.copy() for _ in range(6)]
+    for number in (1, 3):
+        found[number][8, 1] += 9.0  # the chin
+    found[4] = "found no face"
+    smoothed = _smooth_landmarks(found, 1 / FPS)
+    assert smoothed[4] == "found no face"
+    for number in (0, 1, 2, 3, 5):
+        np.testing.assert_allclose(np.delete(smoothed[number], 8, 0), np.delete(points, 8, 0), atol=1e-9)
+    assert 0 < smoothed[1][8, 1] - points[8, 1] < 8 and smoothed[5][8, 1] == points[8, 1]
 
 
 def test_landmarks_between_are_interpolated_where_both_ends_have_a_face(model, clip, tmp_path):

@@ -144,13 +144,15 @@ def _interval(
 def _smooth_landmarks(found: Found, seconds: float) -> Found:
     """Steady landmarks make a steady crop; in units of the face's extent, so that its distance does not matter."""
     smoothed: Found = []
-    filtered = OneEuro()
+    filtered, unit = OneEuro(), None
     for item in found:
         if isinstance(item, str):
             filtered.reset()
+            unit = None
             smoothed.append(item)
             continue
-        unit = LANDMARK_UNIT * float(np.ptp(item, axis=0).max())
+        if unit is None:  # once: in units that tremble, steady points far from the corner would tremble
+            unit = LANDMARK_UNIT * float(np.ptp(item, axis=0).max())
         smoothed.append(filtered(item / unit, seconds) * unit)
     return smoothed
 
