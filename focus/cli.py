@@ -28,6 +28,7 @@ from .commands.common import (
 from .commands.evaluate import evaluate
 from .commands.prior import prior
 from .commands.reconstruct import reconstruct
+from .commands.train import train
 
 # torch and all that needs it is imported in the functions, so that --help and typing errors answer at once.
 if TYPE_CHECKING:
@@ -286,6 +287,7 @@ app.add_typer(data.app, name="data")
 app.command(no_args_is_help=True)(evaluate)
 app.command(no_args_is_help=True)(prior)
 app.command(no_args_is_help=True)(reconstruct)
+app.command(no_args_is_help=True)(train)
 
 
 def main() -> None:

@@ -33,7 +33,9 @@ class Processes:
         self.world, self.rank = int(os.environ.get("WORLD_SIZE", "1")), 0
         local = int(os.environ.get("LOCAL_WORLD_SIZE", self.world))
         if self.world > 1 and number:
-            raise ValueError(f"Processes(): expected device to be cpu or cuda for {self.world} processes, got {device!r}")
+            raise ValueError(
+                f"Processes(): expected device to be cpu or cuda for {self.world} processes, got {device!r}"
+            )
         needed = local if self.world > 1 else int(number or 0) + 1
         if kind == "cuda" and needed > torch.cuda.device_count():
             raise ValueError(

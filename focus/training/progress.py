@@ -53,7 +53,8 @@ class RunProgress:
             disable=not (shown and sys.stderr.isatty()),
         )
         self._task = self._bar.add_task("", total=total, completed=done, stage="", speed="", loss="")
-        self._marks = [(clock(), done)]
+        self._marks: list[tuple[float, int]] = []  # at most one a second
+        self._now = (clock(), done)
         self._told = clock()
 
     def __enter__(self) -> RunProgress:
@@ -70,14 +71,17 @@ class RunProgress:
     @property
     def images_per_second(self) -> float:
         """Of the last two minutes, over all processes."""
-        (start, first), (end, last) = self._marks[0], self._marks[-1]
+        if not self._marks:
+            return 0.0
+        (start, first), (end, last) = self._marks[0], self._now
         return (last - first) * self._batch_size / max(end - start, 1e-9) if last > first else 0.0
 
     def advance(self, done: int, stage: str) -> None:
         """After each iteration."""
         now = self._clock()
-        if now - self._marks[-1][0] > 1 or len(self._marks) == 1:
-            self._marks.append((now, done))
+        self._now = (now, done)
+        if not self._marks or now - self._marks[-1][0] > 1:
+            self._marks.append(self._now)
         while now - self._marks[0][0] > SPEED_PERIOD and len(self._marks) > 2:
             self._marks.pop(0)
         self._bar.update(self._task, completed=done, stage=stage, speed=f"{self.images_per_second:.1f} images/s")

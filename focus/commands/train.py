@@ -1,0 +1,260 @@
+"""`focus train`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .common import Debug, Device, fail, load_model, set_threads, setup
+
+if TYPE_CHECKING:
+    from ..data import Source
+    from ..face_model import FaceModel
+    from ..training.settings import TrainSettings
+
+
+def train(
+    out: Annotated[
+        Path,
+        typer.Option("--out", "-o", metavar="DIR", help="Folder of the run.", file_okay=False, show_default=False),
+    ],
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            help="Settings: **paper** (the default), **authors**, or **tiny**, for two CPU cores and an hour.",
+            metavar="NAME",
+            show_default=False,
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            help='Settings from a JSON file: what differs from its "base", a preset\'s name.',
+            exists=True,
+            dir_okay=False,
+            metavar="FILE",
+            show_default=False,
+        ),
+    ] = None,
+    change: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="Change a setting, as in **--set size=112** or **--set preset.batch_size=8**. May be repeated.",
+            metavar="KEY=VALUE",
+            show_default=False,
+        ),
+    ] = None,
+    scale: Annotated[
+        float | None,
+        typer.Option(help="Factor of all numbers of iterations.", metavar="FACTOR", show_default=False),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="Train on photos: a folder with the landmarks.csv that `focus data prepare` writes.",
+            exists=True,
+            file_okay=False,
+            metavar="DIR",
+            show_default=False,
+        ),
+    ] = None,
+    landmarks: Annotated[
+        Path | None,
+        typer.Option(
+            help="Another table of landmarks.", exists=True, dir_okay=False, metavar="CSV", show_default=False
+        ),
+    ] = None,
+    masks: Annotated[
+        Path | None,
+        typer.Option(
+            help="True masks of the visible face, for validation and supervised baselines.",
+            exists=True,
+            file_okay=False,
+            metavar="DIR",
+            show_default=False,
+        ),
+    ] = None,
+    synthetic: Annotated[
+        int | None,
+        typer.Option(help="Train on this many synthetic faces.", min=1, metavar="N", show_default=False),
+    ] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Other synthetic faces in every epoch.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in --out from its newest checkpoint.")
+    ] = False,
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            help="Weights to start the encoder from: a ResNet-50 of torchvision (.pth or safetensors).",
+            exists=True,
+            dir_okay=False,
+            metavar="FILE",
+            show_default=False,
+        ),
+    ] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option(
+            help="A trained model.safetensors to start both networks from.",
+            exists=True,
+            dir_okay=False,
+            metavar="FILE",
+            show_default=False,
+        ),
+    ] = None,
+    first_stage: Annotated[
+        str, typer.Option(help="**initialisation**, or **pretraining** or **em** to leave out the ones before.")
+    ] = "initialisation",
+    recognizer: Annotated[
+        Path | None,
+        typer.Option(
+            help="ArcFace's backbone.pth, for the setting recognizer=arcface.",
+            exists=True,
+            dir_okay=False,
+            metavar="FILE",
+            show_default=False,
+        ),
+    ] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(help="Another face model.", exists=True, metavar="PATH", show_default="the free one"),
+    ] = None,
+    model_landmarks: Annotated[
+        Path | None,
+        typer.Option(
+            help="Its 68 landmarks, as for `focus fit`.",
+            exists=True,
+            dir_okay=False,
+            metavar="FILE",
+            show_default=False,
+        ),
+    ] = None,
+    device: Device = "cpu",
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads.", metavar="N", show_default="as torch chooses")
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """Train a face autoencoder and its segmentation network, without masks or 3D labels.
+
+    Three stages: initialisation of the reconstruction network, pre-training of the segmentation network, and EM, in
+    which they teach each other. --out gets model.safetensors, report.html, checkpoints, metrics.jsonl and TensorBoard's
+    events (`tensorboard --logdir DIR`). Ctrl-C ends the run with a checkpoint; --resume goes on from it.
+
+    **Examples**
+
+    focus train --preset tiny --synthetic 2000 --out runs/tiny
+
+    focus train --data photos/ --weights resnet50.pth --device cuda --out runs/photos
+
+    torchrun --nproc-per-node 4 --no-python focus train --data photos/ --device cuda --out runs/photos
+
+    Exit code: 0 when the run is finished; 1 if it stopped because its loss was not finite, or if something could not be
+    written; 2 for wrong usage; 130 after Ctrl-C and 143 after SIGTERM (with a checkpoint).
+    """
+    with setup(debug):
+        from ..training.run import train as run
+
+        if threads is not None:
+            set_threads(threads)
+        settings = _settings(out, preset, config, change or [], scale, resume)
+        paths = {"data": data, "landmarks": landmarks, "masks": masks}
+        described: dict[str, Any] = {key: None if path is None else str(path.resolve()) for key, path in paths.items()}
+        described = _data(out, described | {"synthetic": synthetic, "fresh": fresh}, resume)
+        face_model = load_model(model, settings.level, "cpu", model_landmarks)
+        source, _ = _sources(settings, described, face_model)
+        result = run(
+            settings,
+            source,
+            out,
+            resume=resume,
+            device=device,
+            weights=weights,
+            recognizer=recognizer,
+            face_model=face_model,
+            start=start,
+            first_stage=first_stage,
+            recipe=described,
+        )
+    raise typer.Exit(result.exit_code)
+
+
+def _settings(
+    out: Path, preset: str | None, config: Path | None, changes: list[str], scale: float | None, resume: bool
+) -> TrainSettings:
+    from ..training.settings import TrainSettings
+    from ..training.run import SETTINGS
+
+    if preset is not None and config is not None:
+        fail("--preset and --config: expected one of them")
+    if config is not None:
+        settings = TrainSettings.load(config)
+    elif preset is None and resume and (out / SETTINGS).is_file():
+        settings = TrainSettings.load(out / SETTINGS)
+    else:
+        settings = TrainSettings.named(preset or "paper")
+    for change in changes:
+        settings = settings.replace(**_nested(change))
+    return settings if scale is None else settings.replace(preset=settings.preset.scaled(scale))
+
+
+def _nested(change: str) -> dict[str, Any]:
+    """{"preset": {"batch_size": 8}} of preset.batch_size=8; a value that is no JSON is a text."""
+    path, equals, text = change.partition("=")
+    if not equals:
+        fail(f"--set: expected KEY=VALUE, got {change}")
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = text
+    for key in reversed(path.strip().split(".")):
+        value = {key: value}
+    return dict(value)
+
+
+def _data(out: Path, given: dict[str, Any], resume: bool) -> dict[str, Any]:
+    """What to train on: as given, or as the run that is resumed had it."""
+    from ..training.run import DATA
+
+    path = out / DATA
+    if resume and path.is_file():
+        before = json.loads(path.read_text(encoding="utf-8"))
+        for key, value in given.items():
+            if value and value != before.get(key):
+                fail(f"--{key}: expected {before.get(key)}, as the run that is resumed has it, got {value}")
+        return dict(before)
+    if (given["data"] is None) == (given["synthetic"] is None):
+        fail("expected --data DIR or --synthetic N, one of them")
+    if given["data"] is None and (given["landmarks"] or given["masks"]):
+        fail("--landmarks and --masks: expected --data DIR with them")
+    if given["fresh"] and given["synthetic"] is None:
+        fail("--fresh: expected --synthetic N with it")
+    return given
+
+
+def _sources(settings: TrainSettings, data: dict[str, Any], face_model: FaceModel) -> tuple[Source, Source | None]:
+    """To train on, and to validate on."""
+    from ..data import Augmentation, PhotoSource, SyntheticSource
+
+    augmentation = Augmentation() if settings.augment else None
+    if data["synthetic"] is not None:
+        options: dict[str, Any] = {"model": face_model, "vertices": False}
+        training = SyntheticSource(
+            data["synthetic"],
+            settings.size,
+            seed=settings.seed,
+            augmentation=augmentation,
+            fresh=data["fresh"],
+            **options,
+        )
+        return training, None
+    folder, masks = Path(data["data"]), data["masks"]
+    table = data["landmarks"]
+    photos = PhotoSource(
+        folder, table, size=settings.size, seed=settings.seed, augmentation=augmentation, masks=masks, split="train"
+    )
+    return photos, None
