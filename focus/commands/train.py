@@ -186,8 +186,8 @@ def train(
 def _settings(
     out: Path, preset: str | None, config: Path | None, changes: list[str], scale: float | None, resume: bool
 ) -> TrainSettings:
-    from ..training.settings import TrainSettings
     from ..training.run import SETTINGS
+    from ..training.settings import TrainSettings
 
     if preset is not None and config is not None:
         fail("--preset and --config: expected one of them")

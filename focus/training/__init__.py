@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .checkpoint import Checkpoint, Checkpoints
     from .networks import make_autoencoder, make_features
+    from .run import TrainResult, train
     from .schedule import Moment, Schedule
     from .settings import TrainSettings
     from .steps import Step, Steps
-    from .run import TrainResult, train
     from .trainer import Trainer
 
 __all__ = [
