@@ -81,7 +81,7 @@ def test_another_safetensors_file(tmp_path):
 
     path = tmp_path / "iteration-00000001.safetensors"
     write_tensors(path, {}, {"format": "other"})
-    with pytest.raises(ValueError, match="expected .* to be a focus-training-checkpoint of version 1"):
+    with pytest.raises(ValueError, match=r"expected .* to be a focus-training-checkpoint of version 1"):
         Checkpoints.read(path)
 
 

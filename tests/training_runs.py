@@ -103,7 +103,7 @@ def tiny_autoencoder(settings, model=None, path=None):
 
 def use_tiny_networks(set_attribute=setattr):
     set_attribute(run, "make_autoencoder", tiny_autoencoder)
-    set_attribute(weights, "_CLASSES", {**weights._CLASSES, "TinyEncoder": (TinyEncoder, ("outputs",))})
+    set_attribute(weights, "_CLASSES", {**weights._CLASSES, "TinyEncoder": ("training_runs", ("outputs",))})
 
 
 def tiny_run(out, settings=None, **keywords):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from ..data import Source
     from ..face_model import FaceModel
     from ..training.settings import TrainSettings
+
+VALIDATION_FACES, VALIDATION_SEED = 64, 719_113_201  # of synthetic faces; unlike any seed that one would choose
 
 
 def train(
@@ -158,6 +161,7 @@ def train(
     """
     with setup(debug):
         from ..training.run import train as run
+        from ..training.validation import make_validation
 
         if threads is not None:
             set_threads(threads)
@@ -166,7 +170,7 @@ def train(
         described: dict[str, Any] = {key: None if path is None else str(path.resolve()) for key, path in paths.items()}
         described = _data(out, described | {"synthetic": synthetic, "fresh": fresh}, resume)
         face_model = load_model(model, settings.level, "cpu", model_landmarks)
-        source, _ = _sources(settings, described, face_model)
+        source, held_out = _sources(settings, described, face_model)
         result = run(
             settings,
             source,
@@ -178,6 +182,7 @@ def train(
             face_model=face_model,
             start=start,
             first_stage=first_stage,
+            validate=None if held_out is None else make_validation(held_out),
             recipe=described,
         )
     raise typer.Exit(result.exit_code)
@@ -237,24 +242,26 @@ def _data(out: Path, given: dict[str, Any], resume: bool) -> dict[str, Any]:
 
 
 def _sources(settings: TrainSettings, data: dict[str, Any], face_model: FaceModel) -> tuple[Source, Source | None]:
-    """To train on, and to validate on."""
+    """To train on, and to validate on, without augmentation; None where a folder has no photos left for it."""
     from ..data import Augmentation, PhotoSource, SyntheticSource
 
     augmentation = Augmentation() if settings.augment else None
     if data["synthetic"] is not None:
-        options: dict[str, Any] = {"model": face_model, "vertices": False}
         training = SyntheticSource(
             data["synthetic"],
             settings.size,
             seed=settings.seed,
             augmentation=augmentation,
             fresh=data["fresh"],
-            **options,
+            vertices=False,
+            model=face_model,
         )
-        return training, None
-    folder, masks = Path(data["data"]), data["masks"]
-    table = data["landmarks"]
-    photos = PhotoSource(
-        folder, table, size=settings.size, seed=settings.seed, augmentation=augmentation, masks=masks, split="train"
+        return training, SyntheticSource(VALIDATION_FACES, settings.size, seed=VALIDATION_SEED, model=face_model)
+    photos = partial(
+        PhotoSource, data["data"], data["landmarks"], size=settings.size, seed=settings.seed, masks=data["masks"]
     )
-    return photos, None
+    training = photos(augmentation=augmentation, split="train")
+    try:
+        return training, photos(split="validation")
+    except ValueError:  # few photos
+        return training, None

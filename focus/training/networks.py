@@ -67,9 +67,7 @@ def start_from(autoencoder: FaceAutoencoder, path: Path) -> None:
         try:
             target.load_state_dict(source.state_dict())
         except RuntimeError as error:
-            raise ValueError(
-                f"train(): expected {path} to have the {name} of the settings, got another: {error}"
-            ) from None
+            raise ValueError(f"train(): expected the {name} of {path} to be as in the settings, got: {error}") from None
 
 
 def make_features(settings: TrainSettings, recognizer: Path | None = None) -> PerceptualFeatures | None:
