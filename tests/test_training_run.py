@@ -82,7 +82,7 @@ def test_metrics(whole):
     lines = read_metrics(out / "metrics.jsonl")
     assert [(line["iteration"], line["kind"]) for line in lines] == [
         *[(2, "initialisation"), (4, "initialisation"), (6, "pretraining"), (8, "pretraining"), (8, "segmentation")],
-        *[(10, "segmentation"), (10, "reconstruction"), (12, "segmentation"), (12, "reconstruction")],
+        *[(10, "segmentation"), (10, "reconstruction"), (12, "segmentation")],
     ]
     assert all(np.isfinite(line["loss"]) for line in lines)
     assert {"pixel", "landmark", "regularisation", "gradient_norm", "rate"} <= lines[0].keys()
@@ -116,7 +116,7 @@ def test_report(whole):
     assert not re.search(r'(src|href)="(?!data:)', page)  # one file, nothing fetched
     paths = re.findall(r'<path d="([^"]*)"', page)
     assert len(paths) > 10 and all(re.fullmatch(r"M[\d.]+ [\d.]+(?:L[\d.]+ [\d.]+|h0)+", path) for path in paths)
-    assert "nan" not in page.lower().replace("finan", "")
+    assert not re.search(r"\bnan\b", page.split("<pre>")[0].split("</div>\n<h2>", 1)[1].lower())
 
 
 def test_the_same_again(whole, tmp_path):
@@ -144,7 +144,9 @@ def test_interrupted_and_resumed(whole, tmp_path, monkeypatch, interruptible, nu
 
 def kill(out, fatal):
     """A run in a process of its own that is killed; the iterations of its checkpoints."""
-    process = subprocess.Popen([sys.executable, PROGRAM, str(out), str(fatal)], stderr=subprocess.PIPE, text=True)
+    command = [sys.executable, PROGRAM, str(out), str(fatal)]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
     if fatal == 0:
         until = time.monotonic() + 100
         while not any((out / "checkpoints").glob("iteration-0000001*")) and time.monotonic() < until:

@@ -108,7 +108,7 @@ def use_tiny_networks(set_attribute=setattr):
 
 def tiny_run(out, settings=None, **keywords):
     settings = tiny_settings() if settings is None else settings
-    return run.train(settings, keywords.pop("source", None) or TinySource(), out, **{"shown": False} | keywords)
+    return run.train(settings, out=out, **{"source": TinySource(), "shown": False} | keywords)
 
 
 def weights_of(autoencoder):
