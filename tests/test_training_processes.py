@@ -38,7 +38,7 @@ def shared(tmp_path_factory):
         for rank in ("0", "1")
     ]
     try:
-        errors = [process.communicate(timeout=200)[1] for process in processes]
+        errors = [process.communicate(timeout=900)[1] for process in processes]
     finally:
         for process in processes:
             process.kill()

@@ -125,8 +125,7 @@ def test_the_same_again(whole, tmp_path):
     assert not torch.equal(other.autoencoder.encoder.head.weight, whole[1].autoencoder.encoder.head.weight)
 
 
-@pytest.mark.parametrize("number", [1, 4, 6, 11])
-@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number, signal_number", [(1, signal.SIGINT), (4, signal.SIGTERM), (11, signal.SIGINT)])
 def test_interrupted_and_resumed(whole, tmp_path, monkeypatch, interruptible, number, signal_number):
     """The same weights as of the run that nobody disturbed, and a log without holes or repetitions."""
     with monkeypatch.context() as patch:
@@ -148,27 +147,26 @@ def kill(out, fatal):
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
     if fatal == 0:
-        until = time.monotonic() + 100
-        while not any((out / "checkpoints").glob("iteration-0000001*")) and time.monotonic() < until:
+        until = time.monotonic() + 900
+        while not Checkpoints(out / "checkpoints").paths()[2:] and time.monotonic() < until:  # the stages' and others
             assert process.poll() is None, process.stderr.read()
             time.sleep(0.01)
         time.sleep(float(np.random.default_rng().random()) / 5)
         process.kill()
-    _, errors = process.communicate(timeout=100)
+    _, errors = process.communicate(timeout=900)
     assert process.returncode == -signal.SIGKILL, errors
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no kill -9 on this system")
 def test_killed_at_any_moment(tmp_path):
-    """kill -9, whenever, and what comes after is what it would have been: compared at the 30th iteration."""
+    """kill -9, whenever, and what comes after is what it would have been."""
     kill(tmp_path / "killed", 0)
-    reached = Checkpoints(tmp_path / "killed" / "checkpoints").latest().iteration
-    end = reached + 3
+    end = max(Checkpoints(tmp_path / "killed" / "checkpoints").latest().iteration, 7) + 3
     preset = {"em": {"iterations": end - 7}}
     for path in Checkpoints(tmp_path / "killed" / "checkpoints").paths():  # as if that run had been as short
         found = Checkpoints.read(path)
         found.state["settings"]["preset"]["em"]["iterations"] = end - 7
-        Checkpoints(path.parent, keep=9).save(found.iteration, found.tensors, found.state)
+        Checkpoints(path.parent, keep=9).save(found.iteration, found.tensors, found.state, permanent=True)
     resumed = tiny_run(tmp_path / "killed", tiny_settings(preset=preset), resume=True)
     assert (resumed.ended, resumed.iteration) == ("finished", end)
     whole = tiny_run(tmp_path / "whole", tiny_settings(preset=preset))

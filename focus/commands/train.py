@@ -246,6 +246,7 @@ def _sources(settings: TrainSettings, data: dict[str, Any], face_model: FaceMode
     from ..data import Augmentation, PhotoSource, SyntheticSource
 
     augmentation = Augmentation() if settings.augment else None
+    training: Source
     if data["synthetic"] is not None:
         training = SyntheticSource(
             data["synthetic"],

@@ -63,7 +63,6 @@ def write_report(
     environment.filters["short"] = _short
     speeds = [line["images_per_second"] for line in lines if line.get("images_per_second")]
     waits = [line["waiting"] for line in lines if line.get("waiting") is not None]
-    last = lines[-1] if lines else {}
     page = environment.get_template(TEMPLATE).render(
         title=f"{settings.name}: {iteration} of {schedule.total} iterations",
         ended=ended,
@@ -74,8 +73,8 @@ def write_report(
         facts={
             "images/s, median": _short(sorted(speeds)[len(speeds) // 2]) if speeds else "–",
             "waiting for data": f"{100 * sum(waits) / len(waits):.1f} %" if waits else "–",
-            "skipped steps": str(last.get("skipped", _latest(lines, "skipped"))),
-            "unreadable photos": str(last.get("unreadable", _latest(lines, "unreadable"))),
+            "skipped steps": str(_latest(lines, "skipped")),
+            "unreadable photos": str(_latest(lines, "unreadable")),
             "batch": str(settings.preset.batch_size),
             "photos": f"{settings.size} px",
         },
