@@ -18,8 +18,11 @@ PRESETS = ("paper", "authors")
 
 
 def settings_of(name):
-    """Dropout would differ between processes."""
-    parts = {"batch_size": 4, **training_runs.WITHOUT_F, **training_runs.STAGES}
+    """Without dropout, which differs between processes; with small steps, so that roundings do not grow."""
+    stages = {stage: dict(values) for stage, values in training_runs.STAGES.items()}
+    for stage in ("initialisation", "pretraining"):  # that of EM follows
+        stages[stage]["learning_rate"] = 1e-6
+    parts = {"batch_size": 4, **training_runs.WITHOUT_F, **stages}
     return tiny_settings(preset=Preset.named(name).replace(**parts), dropout=0.0, checkpoint_every=1)
 
 
