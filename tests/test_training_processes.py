@@ -74,7 +74,7 @@ def test_batches_that_cannot_be_shared(tmp_path, monkeypatch):
 
 def test_one_gpu_for_several_processes(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(ValueError, match="expected cpu or cuda as device of 2 processes, got 'cuda:1'"):
+    with pytest.raises(ValueError, match="expected device to be cpu or cuda for 2 processes, got 'cuda:1'"):
         Processes("cuda:1")
 
 
