@@ -52,7 +52,10 @@ def test_synthetic_faces_and_going_on(cli, tmp_path):
         (("--synthetic", 4, "--preset", "huge"), "expected name to be one of paper, authors, tiny, got 'huge'"),
         (("--synthetic", 4, "--preset", "tiny", "--config", "config.json"), "--preset and --config"),
         (("--synthetic", 4, "--set", "seed"), "--set: expected KEY=VALUE, got seed"),
-        (("--synthetic", 4, "--set", "preset.neighbor.window=4"), "expected preset.neighbor.window"),
+        (
+            ("--synthetic", 4, "--set", "preset.neighbor.window=4"),
+            "expected neighbor.window to be one of 3, 5, 7, got 4",
+        ),
         (("--synthetic", 4, "--set", "encoder=vgg"), "expected encoder to be one of 'resnet50', 'small', got 'vgg'"),
         (("--data", ".", "--fresh"), "--fresh: expected --synthetic N"),
         (("--data", "."), "landmarks.csv"),
