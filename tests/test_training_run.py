@@ -157,6 +157,7 @@ def kill(out, fatal):
     assert process.returncode == -signal.SIGKILL, errors
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no kill -9 on this system")
 def test_killed_at_any_moment(tmp_path):
     """kill -9, whenever, and what comes after is what it would have been."""

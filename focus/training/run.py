@@ -16,7 +16,8 @@ from ..atomic import write_atomic
 from ..autoencoder import FaceAutoencoder
 from ..data.batch import Batch
 from ..face_model import FaceModel
-from .checkpoint import Checkpoint, Checkpoints
+from .checkpoint import Checkpoints
+from .checks import check_data, check_same_run
 from .log import RunLog, sample_grid
 from .networks import make_autoencoder, make_features, start_from
 from .processes import Processes
@@ -37,8 +38,6 @@ FINISHED, INTERRUPTED, DIVERGED = "finished", "interrupted", "diverged"
 MOST_TOLD = 5  # photos that are left out, in one line of the log each
 NUM_SAMPLES = 8  # faces of the grids
 MOST_SKIPPED = 20  # steps in a row without a finite loss, then the run stops
-# What may differ from the checkpoint's settings when a run is resumed: it changes no weight.
-FREE = ("name", "workers", "log_every", "image_every", "checkpoint_every", "validate_every")
 
 
 class TrainResult(NamedTuple):
@@ -128,7 +127,7 @@ def train(
     """
     schedule = Schedule(settings.preset, first_stage, settings.mask == SEGMENTATION)
     processes = Processes(device)
-    _check(settings, source, processes)
+    check_data(settings, source, processes)
     out = Path(out)
     checkpoints = Checkpoints(out / CHECKPOINTS)
     if processes.first:
@@ -148,7 +147,7 @@ def train(
     checkpoint = checkpoints.latest(notes.append) if resume else None
     _seed(settings.seed, processes)
     if checkpoint is not None:
-        _compare(settings, schedule, checkpoint)
+        check_same_run(settings, schedule, checkpoint)
         trainer.restore(checkpoint)
         if processes.world != checkpoint.state["world"]:
             notes.append("the number of processes is another than before: the run goes on, but not bit for bit")
@@ -389,34 +388,3 @@ def _cuda(processes: Processes) -> list[torch.device]:
 def _seed(seed: int, processes: Processes) -> None:
     """Dropout differs between processes."""
     torch.manual_seed(seed + 1_000_003 * processes.rank)
-
-
-def _check(settings: TrainSettings, source: Source, processes: Processes) -> None:
-    if source.size != settings.size:
-        raise ValueError(f"train(): expected a source of size {settings.size} as in the settings, got {source.size}")
-    if len(source) < 1:
-        raise ValueError("train(): expected a source with photos, got none")
-    size = settings.preset.batch_size
-    if size % processes.world:
-        raise ValueError(
-            f"train(): expected preset.batch_size to be a multiple of the {processes.world} processes, got {size}"
-        )
-
-
-def _compare(settings: TrainSettings, schedule: Schedule, checkpoint: Checkpoint) -> None:
-    """Raises where the run of the checkpoint had other settings."""
-    mine = _flat({**json.loads(settings.to_json()), "first_stage": schedule.first})
-    theirs = _flat({**checkpoint.state["settings"], "first_stage": checkpoint.state["first_stage"]})
-    for key in sorted(mine.keys() | theirs.keys()):
-        if key not in FREE and mine.get(key) != theirs.get(key):
-            raise ValueError(
-                f"train(): expected {key} to be {theirs.get(key)!r}, as the run that is resumed has it, "
-                f"got {mine.get(key)!r}"
-            )
-
-
-def _flat(values: Mapping[str, Any], path: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= _flat(value, f"{path}{key}.") if isinstance(value, Mapping) else {path + key: value}
-    return flat
