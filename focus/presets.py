@@ -51,8 +51,9 @@ class LandmarkSettings(_Part):
     """of the landmarks in `weighted`; the others have 1."""
     weighted: tuple[int, ...] = indices(NOSE_RIDGE + INNER_LIP, 68)
     """numbers of iBUG landmarks, from 0."""
-    weighting: str = choice("square", "square", "distance")
-    """what the weight multiplies: "square", mean over [B, 68] of w d^2; "distance", mean over [B, 2, 68] of (w d)^2."""
+    weighting: str = choice("square", "square", "distance", "norm")
+    """what the weight multiplies: "square", mean over [B, 68] of w d^2; "distance", mean over [B, 2, 68] of (w d)^2;
+    "norm", mean over [B, 68] of w d, for which the few landmarks that are far off count less."""
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ def test_parameter_counts(resnet):
     assert parameter_count(resnet) - 2049 * 257 + 2049 * 1000 == 25_557_032
     assert parameter_count(SegmentationNetwork()) == 34_528_769
     assert parameter_count(SegmentationNetwork(16)) < 34_528_769 / 15
-    assert parameter_count(SmallEncoder(320)) <= 6_000_000
+    assert parameter_count(SmallEncoder(300)) <= 6_000_000
 
 
 class TestReconstructionNetwork:

@@ -131,6 +131,7 @@ def landmark_loss(target: Tensor, rendered: Tensor, settings: LandmarkSettings) 
 
     `paper`: mean over [B, 68] of w |lm_T - lm_R|^2, w = 20 for landmarks 27-30 and 60-67, else 1.
     `authors`: mean over [B, 2, 68] of (w d)^2, d the difference of a coordinate, w = 20 for 28-30 and 60-67, else 1.
+    "norm": mean over [B, 68] of w |lm_T - lm_R|; the gradient of a distance of zero is zero.
 
     Args:
         target: landmarks of the photo [B, 68, 2], pixels.
@@ -138,7 +139,7 @@ def landmark_loss(target: Tensor, rendered: Tensor, settings: LandmarkSettings) 
         settings: the weights.
 
     Returns:
-        [], pixels squared, differentiable in both.
+        [], pixels squared (for "norm" pixels), differentiable in both.
 
     Raises:
         ValueError: a wrong shape.
@@ -153,6 +154,9 @@ def landmark_loss(target: Tensor, rendered: Tensor, settings: LandmarkSettings) 
     offset = rendered - target
     if settings.weighting == "square":
         return _mean(weights * offset.square().sum(2))
+    if settings.weighting == "norm":
+        squares = offset.square().sum(2)
+        return _mean(weights * torch.where(squares > 0, squares, 1).sqrt() * (squares > 0))
     return _mean((weights[:, None] * offset).square())
 
 

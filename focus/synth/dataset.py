@@ -22,6 +22,7 @@ from .scenes import (
     FaceParameters,
     SceneSampler,
     SceneSettings,
+    align_faces,
     project_landmarks,
     render_faces,
     stack_parameters,
@@ -165,6 +166,8 @@ class SyntheticFaces(Dataset[Sample]):
         singles = [self._sampler.sample(self._torch_stream(index, SCENE)) for index in indices]
         parameters = stack_parameters(singles)
         vertices = self.model.shape(parameters.identity, parameters.expression)
+        if self.settings.aligned:
+            parameters = align_faces(self.model, vertices, parameters, size)
         landmarks = project_landmarks(self.model, vertices, parameters, size)
         image, face = torch.empty(count, 3, size, size), torch.empty(count, 1, size, size)
         views = [

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from focus_kernels import antialias, render_sh
 
+from ..alignment import AlignmentError, crop_matrix
 from ..camera import focus_camera
 from ..face_model import FaceModel
 from ..fitting.light import sh_basis
@@ -19,6 +20,7 @@ from ..fitting.light import sh_basis
 COSINE = np.array([np.pi] + 3 * [2 * np.pi / 3] + 5 * [np.pi / 4])  # Lambert's cosine in bands 0, 1 and 2
 DIRECTIONS = 128  # over which a light is judged
 MAX_LAMPS = 3
+ALIGNMENT_STEPS = 2
 DEEPEST = 0.15  # least illumination of a side that the camera sees, of the mean
 
 
@@ -30,11 +32,12 @@ class SceneSettings:
         identity, expression, albedo: standard deviation of the coefficients (1 is the model's own).
         limit: coefficients are clamped to so many of the model's standard deviations.
         yaw, tilt: standard deviation of the head's turn, and of nod and roll, radians.
-        shift, depth: of the translation across and along the line of sight, mm.
+        shift, depth: of the translation across and along the line of sight, mm, where faces are not aligned.
         exposure: mean and standard deviation of the logarithm of the mean illumination of what the camera can see.
         ambient: least and most share of light without direction; the rest comes from one to three lamps.
         tint: standard deviation of the lamps' colours.
         light_noise: standard deviation of what is added to each of the 27 coefficients.
+        aligned: faces are where `focus.alignment` puts those of photos, by their true landmarks.
         darkest, brightest: what exposure keeps the skin's mean brightness above, and its peak in any colour below.
     """
 
@@ -48,6 +51,7 @@ class SceneSettings:
     depth: float = 30.0
     exposure: tuple[float, float] = (0.15, 0.25)
     ambient: tuple[float, float] = (0.35, 0.85)
+    aligned: bool = True
     tint: float = 0.06
     light_noise: float = 0.04
     darkest: float = 0.12
@@ -184,6 +188,33 @@ def project_landmarks(model: FaceModel, vertices: Tensor, parameters: FaceParame
     """The model's landmarks [B, 68, 2] in pixels, half-pixel centres, of vertices [B, V, 3]. Without rendering."""
     camera = focus_camera(parameters.angles, parameters.translation, size=size)
     return camera.project(vertices[:, model.landmarks].contiguous())[..., :2]
+
+
+@torch.no_grad()
+def align_faces(model: FaceModel, vertices: Tensor, parameters: FaceParameters, size: int) -> FaceParameters:
+    """A batch of faces moved to where `focus.alignment.align_face` would crop them, to a hundredth of a pixel or so.
+
+    Faces that it refuses, such as profiles, only come to the middle of the picture at their distance.
+    """
+    model_points = vertices[:, model.landmarks].contiguous()
+    translation = parameters.translation.clone()
+    for _ in range(ALIGNMENT_STEPS):
+        camera = focus_camera(parameters.angles, translation, size=size)
+        points = camera.project(model_points).double().numpy()
+        f = float(camera.K[0, 0, 0])
+        for row, face in enumerate(points):
+            depth = face[:, 2].mean()
+            try:
+                matrix = crop_matrix(face[:, :2], (size, size), size=size)
+            except AlignmentError:
+                middle = size / 2 - face[:, :2].mean(0)
+                translation[row, :2] += torch.from_numpy(middle * depth / f).float()
+                continue
+            zoom = matrix[0, 0]
+            offset = zoom * size / 2 + matrix[:, 2] - size / 2  # where the middle of the picture goes
+            move = np.array([*(offset * depth / (zoom * f)), depth * (1 / zoom - 1)])
+            translation[row] += torch.from_numpy(move).float()
+    return parameters._replace(translation=translation)
 
 
 @torch.no_grad()

@@ -138,8 +138,18 @@ _TINY: dict[str, Any] = {
     "clip_norm": 1.0,
     "preset": {
         "name": "tiny",
-        "initialisation": {"iterations": 3000, "learning_rate": 3e-4, "decay_every": 1000},
-        "pretraining": {"iterations": 300, "learning_rate": 1e-3},
-        "em": {"iterations": 3000, "segmentation_steps": 100, "reconstruction_steps": 400},
+        "inlier_threshold": 0.05,
+        "heads": {"translation": 10.0, "depth": 30.0},
+        "landmark": {"weight": 1.0, "weighting": "norm"},
+        "reconstruction_weights": {"pixel": 3.0, "perceptual": 0.0, "landmark": 0.05, "regularisation": 0.03},
+        "initialisation": {"iterations": 4000, "learning_rate": 5e-4, "decay": 0.7, "decay_every": 500},
+        "pretraining": {"iterations": 200, "learning_rate": 1e-3},
+        "em": {
+            "iterations": 1500,
+            "segmentation_steps": 100,
+            "reconstruction_steps": 200,
+            "rate_factor": 2.0,
+            "segmentation_rate_ratio": 10.0,
+        },
     },
 }

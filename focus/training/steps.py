@@ -74,8 +74,9 @@ class Steps:
         if settings.mask == SEGMENTATION and self.segmenter is None:
             raise ValueError("Steps(): expected a segmentation network for mask 'segmentation', got None")
         self._features = features
-        # L_lm is in px^2: the same face in smaller photos shall count the same.
-        weight = settings.preset.reconstruction_weights.landmark * (LANDMARK_SIZE / settings.size) ** 2
+        # L_lm is in px^2 or px: the same face in smaller photos shall count the same.
+        power = 1 if settings.preset.landmark.weighting == "norm" else 2
+        weight = settings.preset.reconstruction_weights.landmark * (LANDMARK_SIZE / settings.size) ** power
         self.preset = settings.preset.replace(reconstruction_weights={"landmark": weight})
 
     def initialisation(self, batch: Batch) -> Step:
