@@ -181,7 +181,9 @@ def prior_settings(settings: TrainSettings) -> TrainSettings:
 
     There is no segmentation network and no preliminary mask; pre-training falls away, and EM's iterations are R-steps.
     """
-    return settings.replace(name=f"{settings.name}-prior", mask="raster", preliminary=False, augment=False)
+    still = {"shift": 0.0, "scale": 0.0, "rotation": 0.0, "flip": 0.0}
+    name = f"{settings.name}-prior"
+    return settings.replace(name=name, mask="raster", preliminary=False, augmentation=still)
 
 
 def synthetic_identities(faces: SyntheticFaces, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:

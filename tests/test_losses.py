@@ -243,6 +243,20 @@ def test_landmarks_by_hand():
         assert losses.landmark_loss(target, rendered, AUTHORS.landmark).item() == pytest.approx(authors)
 
 
+def test_landmarks_unsquared():
+    settings = PAPER.replace(landmark={"weighting": "norm"}).landmark
+    target = 224 * uniform(1, B, 68, 2)
+    rendered = 224 * uniform(2, B, 68, 2)
+    weights = np.where(np.isin(np.arange(68), settings.weighted), settings.weight, 1.0)
+    expected = (weights * np.linalg.norm(rendered.numpy() - target.numpy(), axis=2)).mean()
+    assert losses.landmark_loss(target, rendered, settings).item() == pytest.approx(expected)
+    assert torch.autograd.gradcheck(lambda x: losses.landmark_loss(target, x, settings), rendered.requires_grad_())
+    (gradient,) = torch.autograd.grad(
+        losses.landmark_loss(target, same := target.clone().requires_grad_(), settings), same
+    )
+    assert torch.equal(gradient, torch.zeros_like(gradient))
+
+
 def theta(seed=3):
     sizes = {"identity": 5, "expression": 3, "albedo": 4, "light": 27, "angles": 3, "translation": 3}
     return {name: 3 * uniform(seed + k, B, n) - 1 for k, (name, n) in enumerate(sizes.items())}

@@ -188,7 +188,7 @@ class TestSmallEncoder:
         photos = picture(2, 3, 112, 112)
         target = torch.randn(2, 6, generator=torch.Generator().manual_seed(1))
         assert torch.equal(encoder(photos), torch.zeros(2, 6))
-        optimizer = torch.optim.Adam(encoder.parameters(), lr=1e-4)
+        optimizer = torch.optim.Adam(encoder.parameters(), lr=1e-3)
         losses = []
         for _ in range(8):
             loss = (encoder(photos) - target).square().mean()

@@ -199,7 +199,7 @@ def test_no_number_is_not_finite(path, value):
         ("adadelta.epsilon", 0),
         ("initialisation.learning_rate", 0),
         ("initialisation.decay_every", 0),
-        ("pretraining.iterations", 0),
+        ("pretraining.iterations", -1),
         ("heads.depth", 0),
         ("perceptual_depth", "middle"),
         ("segmentation_depth", "middle"),

@@ -194,7 +194,7 @@ def test_a_prior_is_trained_measured_and_written(tmp_path, model):
 
 def test_command_measures_a_trained_network(tmp_path, model):
     network = FaceAutoencoder(SmallEncoder(ThetaLayout.of(model).total), None, model, Preset(), size=48)
-    network.encoder.head.bias.data[:2] = torch.tensor([1.0, -0.5])  # otherwise it says the mean face
+    network.encoder.head.bias.data[:2] = torch.tensor([10.0, -5.0])  # times 0.1; otherwise it says the mean face
     network.save(tmp_path / "model.safetensors")
     options = ["--checkpoint", str(tmp_path / "model.safetensors"), "--images", "2", "--level", "0"]
     result = CliRunner().invoke(app, ["prior", *options, "--out", str(tmp_path / "out")])

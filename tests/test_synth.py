@@ -6,9 +6,11 @@ import pytest
 import torch
 
 from focus import FaceModel
+from focus.alignment import crop_matrix
+from focus.decoder import Theta, render_face
 from focus.synth import BACKGROUNDS, FaceParameters, SceneSettings, SyntheticFaces, collate, synthesize
 from focus.synth.dataset import unstack
-from focus.synth.scenes import SceneSampler, render_faces, stack_parameters
+from focus.synth.scenes import SceneSampler, align_faces, project_landmarks, render_faces, stack_parameters
 
 SIZE = 96
 
@@ -147,6 +149,33 @@ def test_scenes_are_as_wide_as_the_settings_say(model):
     still = flat.sample(generator)
     assert all(float(value.abs().max()) == 0 for name, value in still._asdict().items() if name != "light")
     assert not torch.equal(still.light, flat.sample(generator).light)
+
+
+def test_aligned_faces_are_where_photos_are_cropped(model):
+    sample = dataset(model).batch(range(12))
+    still = torch.tensor([1.0, 0.0, 0.0, 1.0])
+    for points in sample.landmarks.numpy():
+        matrix = torch.from_numpy(crop_matrix(points, (SIZE, SIZE), size=SIZE))
+        assert (matrix[:, :2].flatten() - still).abs().max() < 1e-3
+        assert (matrix @ torch.tensor([SIZE / 2, SIZE / 2, 1.0], dtype=torch.float64) - SIZE / 2).abs().max() < 0.02
+    free = dataset(model, settings=SceneSettings(aligned=False)).batch(range(12))
+    assert torch.equal(free.vertices, sample.vertices)
+    assert (free.parameters.translation - sample.parameters.translation).abs().max() > 1
+    # The parameters are those of the picture.
+    again = render_face(model, Theta(*sample.parameters), size=SIZE)
+    torch.testing.assert_close(again.landmarks, sample.landmarks, rtol=0, atol=1e-3)
+
+
+def test_faces_turned_away_come_to_the_middle(model):
+    settings = SceneSettings(yaw=0.0, tilt=0.0, shift=30.0, depth=0.0)
+    sampler = SceneSampler(model, settings)
+    faces = stack_parameters([sampler.sample(torch.Generator().manual_seed(k)) for k in range(2)])
+    faces = faces._replace(angles=torch.tensor([[0.0, 3.0, 0.0]] * 2))
+    vertices = model.shape(faces.identity, faces.expression)
+    moved = align_faces(model, vertices, faces, SIZE)
+    assert torch.equal(moved.translation[:, 2], faces.translation[:, 2])
+    middle = project_landmarks(model, vertices, moved, SIZE).mean(1)
+    torch.testing.assert_close(middle, torch.full((2, 2), SIZE / 2), rtol=0, atol=0.05 * SIZE)
 
 
 def test_faces_outside_the_picture_are_not_covered(model):

@@ -57,7 +57,7 @@ def test_synthetic_faces_and_going_on(cli, tmp_path):
             "expected neighbor.window to be one of 3, 5, 7, got 4",
         ),
         (("--synthetic", 4, "--set", "encoder=vgg"), "expected encoder to be one of 'resnet50', 'small', got 'vgg'"),
-        (("--data", ".", "--fresh"), "--fresh: expected --synthetic N"),
+        (("--data", ".", "--fresh"), "--fresh, --same and --kinds: expected --synthetic N"),
         (("--data", "."), "landmarks.csv"),
         (("--synthetic", 4, "--config", "config.json", "--device", "tpu"), "expected device to be cpu"),
         (("--synthetic", 4, "--config", "config.json", "--first-stage", "last"), "expected first to be one of"),

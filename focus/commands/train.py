@@ -85,7 +85,21 @@ def train(
         int | None,
         typer.Option(help="Train on this many synthetic faces.", min=1, metavar="N", show_default=False),
     ] = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Other synthetic faces in every epoch.")] = False,
+    fresh: Annotated[
+        bool | None,
+        typer.Option(
+            "--fresh/--same", help="Other synthetic faces in every epoch, or the same ones.", show_default="fresh"
+        ),
+    ] = None,
+    kinds: Annotated[
+        str | None,
+        typer.Option(
+            help="Occluders of the synthetic faces, with commas between: some of **hand**, **glasses**, **mask**, "
+            "**hair**, **text**, **shape**, **cutout**.",
+            metavar="NAMES",
+            show_default="all",
+        ),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run in --out from its newest checkpoint.")
     ] = False,
@@ -168,7 +182,7 @@ def train(
         settings = _settings(out, preset, config, change or [], scale, resume)
         paths = {"data": data, "landmarks": landmarks, "masks": masks}
         described: dict[str, Any] = {key: None if path is None else str(path.resolve()) for key, path in paths.items()}
-        described = _data(out, described | {"synthetic": synthetic, "fresh": fresh}, resume)
+        described = _data(out, described | {"synthetic": synthetic, "fresh": fresh, "kinds": kinds}, resume)
         face_model = load_model(model, settings.level, "cpu", model_landmarks)
         source, held_out = _sources(settings, described, face_model)
         result = run(
@@ -229,23 +243,24 @@ def _data(out: Path, given: dict[str, Any], resume: bool) -> dict[str, Any]:
     if resume and path.is_file():
         before = json.loads(path.read_text(encoding="utf-8"))
         for key, value in given.items():
-            if value and value != before.get(key):
+            if value is not None and value != before.get(key):
                 fail(f"--{key}: expected {before.get(key)}, as the run that is resumed has it, got {value}")
         return dict(before)
     if (given["data"] is None) == (given["synthetic"] is None):
         fail("expected --data DIR or --synthetic N, one of them")
     if given["data"] is None and (given["landmarks"] or given["masks"]):
         fail("--landmarks and --masks: expected --data DIR with them")
-    if given["fresh"] and given["synthetic"] is None:
-        fail("--fresh: expected --synthetic N with it")
-    return given
+    if given["data"] is not None and (given["fresh"] is not None or given["kinds"] is not None):
+        fail("--fresh, --same and --kinds: expected --synthetic N with them")
+    return given if given["fresh"] is not None else given | {"fresh": given["synthetic"] is not None}
 
 
 def _sources(settings: TrainSettings, data: dict[str, Any], face_model: FaceModel) -> tuple[Source, Source | None]:
     """To train on, and to validate on, without augmentation; None where a folder has no photos left for it."""
-    from ..data import Augmentation, PhotoSource, SyntheticSource
+    from ..data import PhotoSource, SyntheticSource
+    from ..synth import KINDS
 
-    augmentation = Augmentation() if settings.augment else None
+    augmentation = settings.augmentation
     training: Source
     if data["synthetic"] is not None:
         training = SyntheticSource(
@@ -254,6 +269,7 @@ def _sources(settings: TrainSettings, data: dict[str, Any], face_model: FaceMode
             seed=settings.seed,
             augmentation=augmentation,
             fresh=data["fresh"],
+            kinds=KINDS if data["kinds"] is None else tuple(data["kinds"].split(",")),
             vertices=False,
             model=face_model,
         )

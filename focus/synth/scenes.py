@@ -194,7 +194,7 @@ def project_landmarks(model: FaceModel, vertices: Tensor, parameters: FaceParame
 def align_faces(model: FaceModel, vertices: Tensor, parameters: FaceParameters, size: int) -> FaceParameters:
     """A batch of faces moved to where `focus.alignment.align_face` would crop them, to a hundredth of a pixel or so.
 
-    Faces that it refuses, such as profiles, only come to the middle of the picture at their distance.
+    Faces that it refuses, such as those turned away, only come to the middle of the picture at their distance.
     """
     model_points = vertices[:, model.landmarks].contiguous()
     translation = parameters.translation.clone()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ..atomic import write_atomic
+from ..data.augment import Augmentation
 from ..presets import Preset
 from ..settings import Checked, build, choice, count, flag, group, read_json, real, text, to_json
 
@@ -49,8 +50,8 @@ class TrainSettings(Checked):
     visible face, or a skin colour's probability."""
     preliminary: bool = flag(True)
     """the initialisation uses the preliminary mask (Eq. 10); else `mask`, where that is not the network's."""
-    augment: bool = flag(True)
-    """shift, scale, turn and mirror the photos."""
+    augmentation: Augmentation = group(Augmentation)
+    """how far photos are shifted, scaled, turned and mirrored."""
     precision: str = choice("float32", "float32", "bfloat16")
     """of the networks; rendering and losses are float32."""
     compile: bool = flag(False)
@@ -136,6 +137,7 @@ _TINY: dict[str, Any] = {
     "size": 112,
     "optimizer": "adam",
     "clip_norm": 1.0,
+    "augmentation": {"shift": 2.0, "scale": 0.03, "rotation": 3.0},
     "preset": {
         "name": "tiny",
         "inlier_threshold": 0.05,
