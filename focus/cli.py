@@ -26,6 +26,7 @@ from .commands.common import (
     setup,
 )
 from .commands.evaluate import evaluate
+from .commands.experiment import experiment
 from .commands.prior import prior
 from .commands.reconstruct import reconstruct
 from .commands.train import train
@@ -285,6 +286,7 @@ def _describe_detectors() -> dict[str, str]:
 
 app.add_typer(data.app, name="data")
 app.command(no_args_is_help=True)(evaluate)
+app.command(no_args_is_help=True)(experiment)
 app.command(no_args_is_help=True)(prior)
 app.command(no_args_is_help=True)(reconstruct)
 app.command(no_args_is_help=True)(train)
