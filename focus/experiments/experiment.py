@@ -26,7 +26,7 @@ from .measure import Summary, get_prior, measure_faces, measure_photos
 from .plan import Plan
 from .report import markdown_report
 from .results import Results
-from .runs import Job, Runner, digest, file_digest
+from .runs import PLACES, Job, Runner, digest, file_digest
 
 SHEET = 10  # faces of a sheet
 EM = "em"
@@ -124,6 +124,11 @@ def run_experiment(
     return laboratory.run(real)
 
 
+def _em(iterations: int) -> dict[str, Any]:
+    """A change of a preset."""
+    return {"em": {"iterations": iterations}}
+
+
 class _Laboratory:
     """One call of `run_experiment`."""
 
@@ -162,11 +167,9 @@ class _Laboratory:
                     on_photos[item.name, seed] = self._measure_photos(item, seed, key, load, real)
         names = tuple(item.name for item in self.methods)
         self.notes += [f"{name}: its training diverged." for name in self.failed]
-        recipe = {"training": self.data, "faces": face_recipe(self.plan.faces, self.plan.settings.size)}
+        recipe: dict[str, Any] = {"faces": face_recipe(self.plan.faces, self.plan.settings.size)}
         recipe |= {"prior_faces": self.plan.prior_faces, "iterations": self._lengths(), "files": self.files}
-        recipe["training"] = {
-            key: value for key, value in self.data.items() if key not in ("folder", "landmarks", "masks")
-        }
+        recipe["training"] = {key: value for key, value in self.data.items() if key not in PLACES}
         results = Results(self.plan.experiment, names, self.seeds, found, recipe, self.notes)
         photos = None
         if real is not None:
@@ -177,7 +180,7 @@ class _Laboratory:
         return Job(name, settings, data, files=self.files, **start)
 
     def _shared(self, seed: int) -> Job:
-        settings = self.plan.settings.replace(name="shared", seed=seed, preset={"em": {"iterations": 0}})
+        settings = self.plan.settings.replace(name="shared", seed=seed, preset=_em(0))
         return self._job("shared", settings, self.data)
 
     def _prior(self, seed: int) -> MisfitPrior | None:
@@ -185,7 +188,7 @@ class _Laboratory:
         steps = reconstruction_steps(self.plan.settings)
         if steps == 0:
             return None
-        settings = prior_settings(self.plan.settings.replace(seed=seed, preset={"em": {"iterations": steps}}))
+        settings = prior_settings(self.plan.settings.replace(seed=seed, preset=_em(steps)))
         data = {"kind": "synthetic", "count": self.plan.training_faces, "fresh": True, "kinds": []}
         data["backgrounds"] = list(TRAIN_BACKGROUNDS)
         job = self._job("prior", settings, data, first_stage=EM, start=(self._shared(seed), INITIALISATION))
