@@ -243,7 +243,8 @@ def tiny(monkeypatch):
         "pretraining": {"iterations": 1},
         "em": {"iterations": 2, "segmentation_steps": 1, "reconstruction_steps": 1},
     }
-    return tiny_settings(augment=False, image_every=1000, validate_every=1000, preset=stages)
+    still = {"shift": 0.0, "scale": 0.0, "rotation": 0.0, "flip": 0.0}
+    return tiny_settings(augmentation=still, image_every=1000, validate_every=1000, preset=stages)
 
 
 def small_plan(settings, experiment="ablation", **numbers):

@@ -8,7 +8,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -100,9 +100,9 @@ def make_source(data: Mapping[str, Any], settings: TrainSettings, model: FaceMod
     Raises:
         ValueError: a folder that cannot be used; and as the sources.
     """
-    from ..data import Augmentation, PhotoSource, SyntheticSource
+    from ..data import PhotoSource, SyntheticSource
 
-    augmentation = Augmentation() if settings.augment else None
+    augmentation = settings.augmentation if any(asdict(settings.augmentation).values()) else None
     if data["kind"] == "photos":
         masks = data.get("masks")
         return PhotoSource(
@@ -207,7 +207,7 @@ class Runner:
 
         data = dict(job.data)
         paste = data.pop("paste", None)
-        same = digest([data, job.settings.seed, job.settings.size, job.settings.augment])
+        same = digest([data, job.settings.seed, job.settings.size, asdict(job.settings.augmentation)])
         if self._source is None or self._source[0] != same:
             self._source = same, make_source(data, job.settings, self.face_model)
         source = self._source[1]
