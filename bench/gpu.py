@@ -33,7 +33,7 @@ def suite() -> Suite:
         for name, function in vars(module).items():
             marks = getattr(function, "pytestmark", [])
             if name.startswith("test_") and not any(mark.name == "slow" for mark in marks):
-                rows = [row for row in _rows(marks) if row["place"].device == "cuda"]
+                rows = [row for row in _rows(marks) if "place" in row and row["place"].device == "cuda"]
                 found += [(function, sorted(rows, key=lambda row: not _judged(row)))] if rows else []
     return sorted(found, key=lambda pair: not _judged(pair[1][0]))
 

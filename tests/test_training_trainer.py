@@ -173,13 +173,13 @@ def test_without_segmentation_network():
 
 
 @pytest.mark.parametrize(
-    "device, message",
+    "name, message",
     [
         ("tpu", "expected device to be cpu, cuda or cuda:N, got 'tpu'"),
         ("cpu:0", "expected device to be cpu, cuda or cuda:N, got 'cpu:0'"),
         ("cuda:99", "expected 100 GPUs for device 'cuda:99', torch sees"),
     ],
 )
-def test_devices(device, message):
+def test_devices(name, message):
     with pytest.raises(ValueError, match=message):
-        Processes(device)
+        Processes(name)
