@@ -11,6 +11,7 @@ import numpy as np
 
 from .images import SUFFIXES
 
+MASK_ENDING = "_visible_skin_mask"  # of the names of pictures that are no photos, without the suffix
 RESERVED = ("index.html", "results.csv")  # files of the report beside the folders of the photos
 
 
@@ -25,7 +26,8 @@ def find_photos(
 
     A folder stands for the pictures directly in it (with `recursive` also those in its folders), sorted by name. A name
     with *, ? or [ that is no file is a glob (** for folders of any depth). A file that does not exist is kept, so that
-    the caller can say so. Of folders and globs, only files of the given suffixes (lower case) are taken.
+    the caller can say so. Of folders and globs, only files of the given suffixes (lower case) are taken, and no masks
+    of the visible face (`NAME_visible_skin_mask.png`).
     """
     photos: dict[str, Path] = {}
     for argument in arguments:
@@ -44,7 +46,11 @@ def find_photos(
 
 
 def _pictures(paths: Iterable[Path], suffixes: Collection[str]) -> list[Path]:
-    return sorted(p for p in paths if p.suffix.lower() in suffixes and not p.name.startswith(".") and p.is_file())
+    return sorted(p for p in paths if p.suffix.lower() in suffixes and not _passed_over(p) and p.is_file())
+
+
+def _passed_over(path: Path) -> bool:
+    return path.name.startswith(".") or path.stem.lower().endswith(MASK_ENDING)
 
 
 def printable(path: str | Path) -> str:

@@ -9,7 +9,9 @@ import importlib.util
 import inspect
 import math
 import re
+import socket
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -19,6 +21,7 @@ NUM_LANDMARKS = 68
 HALF_PIXEL = 0.5  # from pixel centres at integers to pixel centres at halves
 MAX_UPSAMPLED_SIDE = 1000  # px; dlib's detector finds faces from 80 px, and from 40 px when smaller photos are doubled
 FACE_ALIGNMENT_WEIGHTS = ("s3fd-619a316812.pth", "2DFAN4-11f355bf06.pth.tar")
+FETCH_PATIENCE = 20.0  # s without an answer, for each address of the server
 DLIB_PREDICTOR = "shape_predictor_68_face_landmarks.dat"
 
 
@@ -191,7 +194,8 @@ class FaceAlignmentDetector:
             options["compile"] = False  # compiling takes longer than the photos of one run
         two_dimensional = face_alignment.LandmarksType(1)  # its name differs between releases
         try:
-            self._network = face_alignment.FaceAlignment(two_dimensional, **options)
+            with _network_patience(FETCH_PATIENCE):
+                self._network = face_alignment.FaceAlignment(two_dimensional, **options)
         except (OSError, RuntimeError) as error:  # no network, a read-only cache, a download cut short
             raise DetectorUnavailableError(
                 f"its weights could not be fetched ({error}); run once with a network, or put "
@@ -205,6 +209,17 @@ class FaceAlignmentDetector:
             raise NoFaceError("face-alignment found no face")
         points = [np.asarray(face, dtype=np.float64)[:, :2] for face in faces]
         return max(points, key=lambda face: float(np.prod(np.ptp(face, axis=0)))) + HALF_PIXEL
+
+
+@contextmanager
+def _network_patience(seconds: float) -> Iterator[None]:
+    """Downloads fail where nothing comes for so long: a firewall that swallows packets else costs many minutes."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
 
 
 class DlibDetector:

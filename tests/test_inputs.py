@@ -11,7 +11,15 @@ from focus.inputs import LandmarkMatchError, find_photos, folder_names, match_la
 @pytest.fixture
 def tree(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for name in ("b.png", "a.jpg", "notes.txt", ".hidden.jpg", "deep/a.jpg", "deep/er/c.JPG"):
+    for name in (
+        "b.png",
+        "a.jpg",
+        "notes.txt",
+        ".hidden.jpg",
+        "a_visible_skin_mask.png",
+        "deep/a.jpg",
+        "deep/er/c.JPG",
+    ):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
@@ -24,6 +32,7 @@ def tree(tmp_path, monkeypatch):
         (["."], ["a.jpg", "b.png"]),
         (["b.png", "."], ["b.png", "a.jpg"]),
         (["**/*.jpg", "deep/er"], ["a.jpg", "deep/a.jpg", "deep/er/c.JPG"]),
+        (["a_visible_skin_mask.png"], ["a_visible_skin_mask.png"]),  # a mask, but one asked for it
         (["notes.txt"], ["notes.txt"]),  # named by hand: reading it will say what is wrong
         (["missing.jpg", "*.webp"], ["missing.jpg", "*.webp"]),
         (["a.jpg", "./a.jpg", "deep/../a.jpg"], ["a.jpg"]),

@@ -1,6 +1,8 @@
 """Landmark files and detectors; the detectors run against stand-ins of the packages' interfaces."""
 
 import enum
+import functools
+import socket
 import sys
 import types
 from pathlib import Path
@@ -173,6 +175,24 @@ def test_face_alignment_offline(no_detectors):
     no_detectors.setitem(sys.modules, "face_alignment", fake_face_alignment(error=OSError("no route")))
     with pytest.raises(DetectorUnavailableError, match=r"could not be fetched \(no route\).*2DFAN4.*TORCH_HOME"):
         make_detector("face-alignment")
+
+
+def test_face_alignment_waits_a_while_for_its_weights_and_not_for_ever(no_detectors):
+    """A network that answers nothing ends as an error; sockets of others are as before."""
+    seen = []
+    module = fake_face_alignment()
+    init = module.FaceAlignment.__init__
+
+    def waiting(self, *arguments, **options):
+        seen.append(socket.getdefaulttimeout())
+        init(self, *arguments, **options)
+        raise TimeoutError("timed out")
+
+    module.FaceAlignment.__init__ = functools.wraps(init)(waiting)
+    no_detectors.setitem(sys.modules, "face_alignment", module)
+    with pytest.raises(DetectorUnavailableError, match=r"could not be fetched \(timed out\)"):
+        make_detector("face-alignment")
+    assert seen[0] is not None and 5 <= seen[0] <= 60 and socket.getdefaulttimeout() is None
 
 
 def test_dlib_takes_the_largest_face(models, monkeypatch):

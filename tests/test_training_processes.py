@@ -46,6 +46,7 @@ def shared(tmp_path_factory):
     return out
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not torch.distributed.is_gloo_available(), reason="this torch has no gloo")
 @pytest.mark.parametrize("name", PRESETS)
 def test_gradients_are_those_of_the_whole_batch(name, shared, tmp_path, monkeypatch, threads):

@@ -174,6 +174,7 @@ def test_killed_at_any_moment(tmp_path):
     assert_same_weights(weights_of(whole.autoencoder), weights_of(resumed.autoencoder))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="the program that kills itself needs /proc")
 def test_killed_while_a_checkpoint_is_written(whole, tmp_path):
     kill(tmp_path, 7)  # one of the files before was a network

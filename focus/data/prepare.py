@@ -15,6 +15,7 @@ import numpy as np
 from ..alignment import AlignmentError, crop_matrix
 from ..atomic import write_atomic
 from ..images import SUFFIXES, ImageError, read_image, shrink
+from ..inputs import MASK_ENDING
 from ..landmarks import (
     HALF_PIXEL,
     NUM_LANDMARKS,
@@ -27,7 +28,6 @@ from ..landmarks import (
 from ..processes import default_workers, in_processes
 
 LANDMARKS, FAILURES, JOURNAL = "landmarks.csv", "failures.csv", ".landmarks.partial.csv"
-MASK_ENDING = "_visible_skin_mask"  # of the names of pictures that are no photographs, without the suffix
 DETECTOR_SIDE = 1600  # px; larger photos are shrunk for the detector
 OK, FAILED = "ok", "failed"
 HEADER = ["image", *(f"{axis}{k}" for k in range(NUM_LANDMARKS) for axis in "xy")]
