@@ -21,6 +21,7 @@ from .commands.common import (
     Level,
     Threads,
     fail,
+    file_option,
     load_model,
     set_threads,
     setup,
@@ -80,14 +81,11 @@ def fit(
     ],
     landmarks: Annotated[
         Path | None,
-        typer.Option(
-            help="Landmarks in place of a detector: a CSV with one photo a line, "
+        file_option(
+            "Landmarks in place of a detector: a CSV with one photo a line, "
             "**image,x0,y0,...,x67,y67** in pixels, pixel centres at integers. The first column is a file name or "
             "the end of a path.",
-            metavar="CSV",
-            exists=True,
-            dir_okay=False,
-            show_default=False,
+            "CSV",
         ),
     ] = None,
     detector: Annotated[
@@ -109,12 +107,8 @@ def fit(
     ] = None,
     model_landmarks: Annotated[
         Path | None,
-        typer.Option(
-            help="Vertex numbers of the 68 landmarks, or FLAME's landmark embedding, for models whose files have none.",
-            exists=True,
-            dir_okay=False,
-            metavar="FILE",
-            show_default=False,
+        file_option(
+            "Vertex numbers of the 68 landmarks, or FLAME's landmark embedding, for models whose files have none."
         ),
     ] = None,
     level: Level = 1,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -15,6 +15,17 @@ if TYPE_CHECKING:
 
 SOME_FAILED, USAGE, INTERRUPTED = 1, 2, 130  # exit codes
 DETECTORS = ("auto", "face-alignment", "dlib")
+
+
+def file_option(text: str, metavar: str = "FILE", *, default: bool | str = False) -> Any:
+    """An option that names a file that is there; `default` is what --help says of leaving it out."""
+    return typer.Option(help=text, exists=True, dir_okay=False, metavar=metavar, show_default=default)
+
+
+def folder_option(text: str, *, default: bool | str = False) -> Any:
+    """An option that names a folder that is there."""
+    return typer.Option(help=text, exists=True, file_okay=False, metavar="DIR", show_default=default)
+
 
 Level = Annotated[
     int,
@@ -28,6 +39,14 @@ Level = Annotated[
 Device = Annotated[str, typer.Option(help="Where to compute: **cpu**, **cuda** or **cuda:N**.", metavar="DEVICE")]
 # One photo gives a second thread too little to do, and on busy cores two wait for each other.
 Threads = Annotated[int, typer.Option(min=1, help="CPU threads.", metavar="N")]
+ChosenThreads = Annotated[
+    int | None, typer.Option(min=1, help="CPU threads.", metavar="N", show_default="as torch chooses")
+]
+Recognizer = Annotated[Path | None, file_option("ArcFace's backbone.pth, for the setting recognizer=arcface.")]
+Model = Annotated[
+    Path | None, typer.Option(help="Another face model.", exists=True, metavar="PATH", show_default="the free one")
+]
+ModelLandmarks = Annotated[Path | None, file_option("Its 68 landmarks, as for `focus fit`.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from .common import DETECTORS, INTERRUPTED, SOME_FAILED, Debug, Level, fail, setup
+from .common import DETECTORS, INTERRUPTED, SOME_FAILED, Debug, Level, fail, folder_option, setup
 
 MOST_REASONS = 5  # of failures that are told
 
@@ -107,13 +107,7 @@ def synth(
     ] = 0.2,
     photos: Annotated[
         Path | None,
-        typer.Option(
-            help="Folder of photographs for backgrounds and cut-outs.",
-            exists=True,
-            file_okay=False,
-            metavar="DIR",
-            show_default=False,
-        ),
+        folder_option("Folder of photographs for backgrounds and cut-outs."),
     ] = None,
     workers: Workers = None,
     debug: Debug = False,

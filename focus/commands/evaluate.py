@@ -8,7 +8,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .common import SOME_FAILED, Debug, Device, Level, Threads, check_device, fail, set_threads, setup
+from .common import (
+    SOME_FAILED,
+    Debug,
+    Device,
+    Level,
+    Threads,
+    check_device,
+    fail,
+    file_option,
+    folder_option,
+    set_threads,
+    setup,
+)
 from .progress import progress_bar
 
 if TYPE_CHECKING:
@@ -26,12 +38,8 @@ def evaluate(
     ],
     checkpoint: Annotated[
         Path | None,
-        typer.Option(
-            help="Trained autoencoder: model.safetensors of `focus train`.",
-            exists=True,
-            dir_okay=False,
-            metavar="FILE",
-            show_default="the one that comes with this package",
+        file_option(
+            "Trained autoencoder: model.safetensors of `focus train`.", default="the one that comes with this package"
         ),
     ] = None,
     synthetic: Annotated[
@@ -52,49 +60,23 @@ def evaluate(
     ] = None,
     data: Annotated[
         Path | None,
-        typer.Option(
-            help="Evaluate on photos: a folder with the landmarks.csv that `focus data prepare` writes.",
-            exists=True,
-            file_okay=False,
-            metavar="DIR",
-            show_default=False,
-        ),
+        folder_option("Evaluate on photos: a folder with the landmarks.csv that `focus data prepare` writes."),
     ] = None,
     landmarks: Annotated[
         Path | None,
-        typer.Option(
-            help="Another table of landmarks.", exists=True, dir_okay=False, metavar="CSV", show_default=False
-        ),
+        file_option("Another table of landmarks.", "CSV"),
     ] = None,
     masks: Annotated[
         Path | None,
-        typer.Option(
-            help="True masks of the visible face; only photos that have one are evaluated then.",
-            exists=True,
-            file_okay=False,
-            metavar="DIR",
-            show_default=False,
-        ),
+        folder_option("True masks of the visible face; only photos that have one are evaluated then."),
     ] = None,
     now: Annotated[
         Path | None,
-        typer.Option(
-            help="Evaluate meshes on the NoW challenge: its folder, with scans, landmarks and image lists.",
-            exists=True,
-            file_okay=False,
-            metavar="DIR",
-            show_default=False,
-        ),
+        folder_option("Evaluate meshes on the NoW challenge: its folder, with scans, landmarks and image lists."),
     ] = None,
     predictions: Annotated[
         Path | None,
-        typer.Option(
-            help="Of NoW: SUBJECT/CHALLENGE/IMAGE.obj and .npy, as `focus reconstruct --now` writes them.",
-            exists=True,
-            file_okay=False,
-            metavar="DIR",
-            show_default=False,
-        ),
+        folder_option("Of NoW: SUBJECT/CHALLENGE/IMAGE.obj and .npy, as `focus reconstruct --now` writes them."),
     ] = None,
     images: Annotated[
         str, typer.Option(help="Of NoW: **val**, **test**, or the file of an image list.", metavar="LIST")
@@ -109,13 +91,7 @@ def evaluate(
     ] = None,
     prior: Annotated[
         Path | None,
-        typer.Option(
-            help="Misfit prior of `focus prior`: vertex errors also after its subtraction.",
-            exists=True,
-            dir_okay=False,
-            metavar="FILE",
-            show_default=False,
-        ),
+        file_option("Misfit prior of `focus prior`: vertex errors also after its subtraction."),
     ] = None,
     method: Annotated[str, typer.Option(help="Name in the tables.", metavar="NAME")] = "FOCUS",
     batch: Annotated[int, typer.Option(min=1, help="Faces at a time.", metavar="N")] = 8,

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from .common import SOME_FAILED, Debug, Device, check_device, fail, set_threads, setup
+from .common import (
+    SOME_FAILED,
+    ChosenThreads,
+    Debug,
+    Device,
+    Recognizer,
+    check_device,
+    fail,
+    file_option,
+    folder_option,
+    set_threads,
+    setup,
+)
 
 MINUTES = 80.0  # of the preset tiny, where nothing else is asked for: 90 with a margin
 SYNTHETIC = 2000  # faces to train on, where no data are named
-
-
-def _file(text: str, metavar: str = "FILE") -> Any:
-    return typer.Option(help=text, exists=True, dir_okay=False, metavar=metavar, show_default=False)
-
-
-def _folder(text: str) -> Any:
-    return typer.Option(help=text, exists=True, file_okay=False, metavar="DIR", show_default=False)
 
 
 def experiment(
@@ -30,7 +34,7 @@ def experiment(
         ),
     ],
     preset: Annotated[str, typer.Option(help="Settings: **tiny**, **paper** or **authors**.", metavar="NAME")] = "tiny",
-    config: Annotated[Path | None, _file("Settings from a JSON file, as for `focus train`.")] = None,
+    config: Annotated[Path | None, file_option("Settings from a JSON file, as for `focus train`.")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Each method is trained with this many seeds.", metavar="N")] = 3,
     minutes: Annotated[
         float | None,
@@ -56,10 +60,10 @@ def experiment(
     ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Other synthetic faces in every epoch.")] = False,
     data: Annotated[
-        Path | None, _folder("Train on photos: a folder with the landmarks.csv that `focus data prepare` writes.")
+        Path | None, folder_option("Train on photos: a folder with the landmarks.csv that `focus data prepare` writes.")
     ] = None,
     masks: Annotated[
-        Path | None, _folder("True masks of the photos' visible face; the supervised baselines need them.")
+        Path | None, folder_option("True masks of the photos' visible face; the supervised baselines need them.")
     ] = None,
     faces: Annotated[int, typer.Option(min=1, help="Synthetic test faces of each subset.", metavar="N")] = 200,
     prior_faces: Annotated[
@@ -69,16 +73,14 @@ def experiment(
         str, typer.Option(help="Of hyperparameters: what each weight is multiplied with.", metavar="LIST")
     ] = "0.25,0.5,1,2,4",
     photos: Annotated[
-        Path | None, _folder("Measure landmarks on these real photos too, and draw a sheet of them.")
+        Path | None, folder_option("Measure landmarks on these real photos too, and draw a sheet of them.")
     ] = None,
-    landmarks: Annotated[Path | None, _file("Their table of landmarks.", "CSV")] = None,
-    weights: Annotated[Path | None, _file("Weights to start the encoder from, as for `focus train`.")] = None,
-    recognizer: Annotated[Path | None, _file("ArcFace's backbone.pth, for the setting recognizer=arcface.")] = None,
+    landmarks: Annotated[Path | None, file_option("Their table of landmarks.", "CSV")] = None,
+    weights: Annotated[Path | None, file_option("Weights to start the encoder from, as for `focus train`.")] = None,
+    recognizer: Recognizer = None,
     plan_only: Annotated[bool, typer.Option("--plan", help="Show what would be run and how long, and end.")] = False,
     device: Device = "cpu",
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="CPU threads.", metavar="N", show_default="as torch chooses")
-    ] = None,
+    threads: ChosenThreads = None,
     debug: Debug = False,
 ) -> None:
     """Run one of the paper's experiments: train every method with several seeds, measure them, print the tables.

@@ -7,7 +7,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .common import SOME_FAILED, Debug, Device, check_device, load_model, set_threads, setup
+from .common import (
+    SOME_FAILED,
+    ChosenThreads,
+    Debug,
+    Device,
+    Model,
+    ModelLandmarks,
+    Recognizer,
+    check_device,
+    file_option,
+    load_model,
+    set_threads,
+    setup,
+)
 from .progress import progress_bar
 
 if TYPE_CHECKING:
@@ -29,13 +42,7 @@ def prior(
     ] = None,
     config: Annotated[
         Path | None,
-        typer.Option(
-            help="Settings from a JSON file, as for `focus train`: those of the run whose prior it is to be.",
-            exists=True,
-            dir_okay=False,
-            metavar="FILE",
-            show_default=False,
-        ),
+        file_option("Settings from a JSON file, as for `focus train`: those of the run whose prior it is to be."),
     ] = None,
     scale: Annotated[
         float | None,
@@ -47,48 +54,15 @@ def prior(
     ] = 10_000,
     checkpoint: Annotated[
         Path | None,
-        typer.Option(
-            help="Train nothing: the mean error of this autoencoder, which was trained on synthetic faces.",
-            exists=True,
-            dir_okay=False,
-            metavar="FILE",
-            show_default=False,
-        ),
+        file_option("Train nothing: the mean error of this autoencoder, which was trained on synthetic faces."),
     ] = None,
     weights: Annotated[
         Path | None,
-        typer.Option(
-            help="Weights to start the encoder from, as for `focus train`.",
-            exists=True,
-            dir_okay=False,
-            metavar="FILE",
-            show_default=False,
-        ),
+        file_option("Weights to start the encoder from, as for `focus train`."),
     ] = None,
-    recognizer: Annotated[
-        Path | None,
-        typer.Option(
-            help="ArcFace's backbone.pth, for the setting recognizer=arcface.",
-            exists=True,
-            dir_okay=False,
-            metavar="FILE",
-            show_default=False,
-        ),
-    ] = None,
-    model: Annotated[
-        Path | None,
-        typer.Option(help="Another face model.", exists=True, metavar="PATH", show_default="the free one"),
-    ] = None,
-    model_landmarks: Annotated[
-        Path | None,
-        typer.Option(
-            help="Its 68 landmarks, as for `focus fit`.",
-            exists=True,
-            dir_okay=False,
-            metavar="FILE",
-            show_default=False,
-        ),
-    ] = None,
+    recognizer: Recognizer = None,
+    model: Model = None,
+    model_landmarks: ModelLandmarks = None,
     level: Annotated[
         int | None,
         typer.Option(
@@ -101,9 +75,7 @@ def prior(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the training in --out.")] = False,
     device: Device = "cpu",
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="CPU threads.", metavar="N", show_default="as torch chooses")
-    ] = None,
+    threads: ChosenThreads = None,
     debug: Debug = False,
 ) -> None:
     """Learn the misfit prior: what reconstructions are off by on average, vertex by vertex, without any photo.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .common import DETECTORS, INTERRUPTED, SOME_FAILED, Debug, Device, Level, check_device, fail, setup
+from .common import DETECTORS, INTERRUPTED, SOME_FAILED, Debug, Device, Level, check_device, fail, file_option, setup
 
 if TYPE_CHECKING:
     from ..reconstruct.reconstructor import Reconstructor
@@ -36,23 +36,13 @@ def reconstruct(
     ],
     checkpoint: Annotated[
         Path | None,
-        typer.Option(
-            help="A trained autoencoder: model.safetensors of `focus train`.",
-            metavar="FILE",
-            exists=True,
-            dir_okay=False,
-            show_default="the small one in this package",
+        file_option(
+            "A trained autoencoder: model.safetensors of `focus train`.", default="the small one in this package"
         ),
     ] = None,
     prior: Annotated[
         Path | None,
-        typer.Option(
-            help="Subtract this misfit prior of `focus prior` from every mesh.",
-            metavar="FILE",
-            exists=True,
-            dir_okay=False,
-            show_default=False,
-        ),
+        file_option("Subtract this misfit prior of `focus prior` from every mesh."),
     ] = None,
     now: Annotated[
         bool,
@@ -67,13 +57,10 @@ def reconstruct(
     ] = False,
     landmarks: Annotated[
         Path | None,
-        typer.Option(
-            help="Landmarks in place of a detector, for photos: a CSV with one photo a line, "
+        file_option(
+            "Landmarks in place of a detector, for photos: a CSV with one photo a line, "
             "**image,x0,y0,...,x67,y67** in pixels, pixel centres at integers.",
-            metavar="CSV",
-            exists=True,
-            dir_okay=False,
-            show_default=False,
+            "CSV",
         ),
     ] = None,
     detector: Annotated[
@@ -101,13 +88,7 @@ def reconstruct(
     ] = None,
     model_landmarks: Annotated[
         Path | None,
-        typer.Option(
-            help="Vertex numbers of the 68 landmarks, for models whose files have none.",
-            exists=True,
-            dir_okay=False,
-            metavar="FILE",
-            show_default=False,
-        ),
+        file_option("Vertex numbers of the 68 landmarks, for models whose files have none."),
     ] = None,
     level: Level = 1,
     batch: Annotated[int, typer.Option(min=1, help="Photos in one pass of the networks.", metavar="N")] = 8,

@@ -9,7 +9,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .common import Debug, Device, fail, load_model, set_threads, setup
+from .common import (
+    ChosenThreads,
+    Debug,
+    Device,
+    Model,
+    ModelLandmarks,
+    Recognizer,
+    fail,
+    file_option,
+    folder_option,
+    load_model,
+    set_threads,
+    setup,
+)
 
 if TYPE_CHECKING:
     from ..data import Source
@@ -34,13 +47,7 @@ def train(
     ] = None,
     config: Annotated[
         Path | None,
-        typer.Option(
-            help='Settings from a JSON file: what differs from its "base", a preset\'s name.',
-            exists=True,
-            dir_okay=False,
-            metavar="FILE",
-            show_default=False,
-        ),
+        file_option('Settings from a JSON file: what differs from its "base", a preset\'s name.'),
     ] = None,
     change: Annotated[
         list[str] | None,
@@ -57,29 +64,15 @@ def train(
     ] = None,
     data: Annotated[
         Path | None,
-        typer.Option(
-            help="Train on photos: a folder with the landmarks.csv that `focus data prepare` writes.",
-            exists=True,
-            file_okay=False,
-            metavar="DIR",
-            show_default=False,
-        ),
+        folder_option("Train on photos: a folder with the landmarks.csv that `focus data prepare` writes."),
     ] = None,
     landmarks: Annotated[
         Path | None,
-        typer.Option(
-            help="Another table of landmarks.", exists=True, dir_okay=False, metavar="CSV", show_default=False
-        ),
+        file_option("Another table of landmarks.", "CSV"),
     ] = None,
     masks: Annotated[
         Path | None,
-        typer.Option(
-            help="True masks of the visible face, for validation and supervised baselines.",
-            exists=True,
-            file_okay=False,
-            metavar="DIR",
-            show_default=False,
-        ),
+        folder_option("True masks of the visible face, for validation and supervised baselines."),
     ] = None,
     synthetic: Annotated[
         int | None,
@@ -105,55 +98,20 @@ def train(
     ] = False,
     weights: Annotated[
         Path | None,
-        typer.Option(
-            help="Weights to start the encoder from: a ResNet-50 of torchvision (.pth or safetensors).",
-            exists=True,
-            dir_okay=False,
-            metavar="FILE",
-            show_default=False,
-        ),
+        file_option("Weights to start the encoder from: a ResNet-50 of torchvision (.pth or safetensors)."),
     ] = None,
     start: Annotated[
         Path | None,
-        typer.Option(
-            help="A trained model.safetensors to start both networks from.",
-            exists=True,
-            dir_okay=False,
-            metavar="FILE",
-            show_default=False,
-        ),
+        file_option("A trained model.safetensors to start both networks from."),
     ] = None,
     first_stage: Annotated[
         str, typer.Option(help="**initialisation**, or **pretraining** or **em** to leave out the ones before.")
     ] = "initialisation",
-    recognizer: Annotated[
-        Path | None,
-        typer.Option(
-            help="ArcFace's backbone.pth, for the setting recognizer=arcface.",
-            exists=True,
-            dir_okay=False,
-            metavar="FILE",
-            show_default=False,
-        ),
-    ] = None,
-    model: Annotated[
-        Path | None,
-        typer.Option(help="Another face model.", exists=True, metavar="PATH", show_default="the free one"),
-    ] = None,
-    model_landmarks: Annotated[
-        Path | None,
-        typer.Option(
-            help="Its 68 landmarks, as for `focus fit`.",
-            exists=True,
-            dir_okay=False,
-            metavar="FILE",
-            show_default=False,
-        ),
-    ] = None,
+    recognizer: Recognizer = None,
+    model: Model = None,
+    model_landmarks: ModelLandmarks = None,
     device: Device = "cpu",
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="CPU threads.", metavar="N", show_default="as torch chooses")
-    ] = None,
+    threads: ChosenThreads = None,
     debug: Debug = False,
 ) -> None:
     """Train a face autoencoder and its segmentation network, without masks or 3D labels.
