@@ -151,14 +151,17 @@ def parameters(result: FitResult, model: FaceModel, photo: str = "", photo_size:
     Args:
         photo: the photo's name; photo_size: its width and height in pixels.
     """
-    size = result.photo.shape[0]
+    head = {"format": PARAMETERS_FORMAT, "version": PARAMETERS_VERSION, "photo": photo, "photo_size": list(photo_size)}
+    return {**head, **face_parameters(result, model), "errors": errors(result), "seconds": round(result.seconds, 3)}
+
+
+def face_parameters(result: Any, model: FaceModel) -> dict[str, Any]:
+    """Model, coefficients, camera and landmarks of a fit or of a network's reconstruction, as plain Python values."""
+    size = len(result.photo)
     pose = (torch.from_numpy(np.atleast_2d(values)) for values in (result.angles, result.translation))
     camera = focus_camera(*pose, size=size)
+    projected = result.landmarks_projected
     return {
-        "format": PARAMETERS_FORMAT,
-        "version": PARAMETERS_VERSION,
-        "photo": photo,
-        "photo_size": list(photo_size),
         "model": {"name": model.name, "license": model.license, "num_vertices": len(result.vertices)},
         "identity": plain(result.identity),
         "expression": plain(result.expression),
@@ -174,9 +177,7 @@ def parameters(result: FitResult, model: FaceModel, photo: str = "", photo_size:
         },
         "align": plain(result.align),
         "landmarks_photo": plain(result.landmarks_photo),
-        "landmarks_projected": plain(result.landmarks_projected),
-        "errors": errors(result),
-        "seconds": round(result.seconds, 3),
+        "landmarks_projected": None if projected is None else plain(projected),
     }
 
 

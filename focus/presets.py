@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
-from .atomic import write_atomic
-from .settings import Checked, build, choice, count, flag, group, indices, read_json, real, text, to_json
+from .settings import Checked, Stored, build, choice, count, flag, group, indices, read_json, real, text
 
 NOSE_RIDGE = (27, 28, 29, 30)
 INNER_LIP = (60, 61, 62, 63, 64, 65, 66, 67)
@@ -165,7 +162,7 @@ class EMSettings(_Part):
 
 
 @dataclass(frozen=True)
-class Preset(Checked):
+class Preset(Stored):
     """All constants of the losses, the decoding and the training; the defaults are the paper's.
 
     `Preset()` or `Preset.named("paper")`, and `Preset.named("authors")`; others by `replace` or from JSON. Where the
@@ -221,14 +218,6 @@ class Preset(Checked):
             raise ValueError(f"Preset.named(): expected name to be {' or '.join(map(repr, _CHANGES))}, got {name!r}")
         return cls().replace(name=name, **_CHANGES[name])
 
-    def replace(self, **changes: Any) -> Preset:
-        """The preset with other values. Groups may be given in part: `replace(batch_size=4, neighbor={"window": 5})`.
-
-        Raises:
-            TypeError, ValueError: an unknown key or an unfit value; the message names it.
-        """
-        return build(type(self), changes, self, "Preset.replace()")
-
     def scaled(self, factor: float) -> Preset:
         """The preset with all numbers of iterations (also those between decays) times a factor > 0.
 
@@ -255,10 +244,6 @@ class Preset(Checked):
         """Learning rate of the segmentation network at the start of EM."""
         return self.em_reconstruction_rate * self.em.segmentation_rate_ratio
 
-    def to_json(self) -> str:
-        """All constants as JSON text; `from_json` gives an equal preset."""
-        return to_json(self)
-
     @classmethod
     def from_json(cls, source: str) -> Preset:
         """A preset from JSON: all constants, or some and the key "base", which names the preset that has the others.
@@ -276,20 +261,6 @@ class Preset(Checked):
                 raise ValueError(f"{function}: expected {BASE} to be {' or '.join(map(repr, _CHANGES))}, got {name!r}")
             base = cls.named(name)
         return build(cls, values, base, function)
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes `to_json` to a file, atomically."""
-        write_atomic(path, self.to_json())
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Preset:
-        """Reads a file as `from_json`; its errors name the file. OSError where it cannot be read."""
-        try:
-            return cls.from_json(Path(path).read_text(encoding="utf-8"))
-        except TypeError as error:
-            raise TypeError(f"{path}: {error}") from error
-        except ValueError as error:  # also of bytes that are no UTF-8
-            raise ValueError(f"{path}: {error}") from error
 
 
 # What each preset changes of the defaults.

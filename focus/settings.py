@@ -14,9 +14,15 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import field, fields
-from typing import Any, ClassVar, NoReturn
+from pathlib import Path
+from typing import Any, ClassVar, NoReturn, TypeVar
+
+from .atomic import write_atomic
+
+S = TypeVar("S", bound="Stored")
 
 
 def _fail(kind: type[Exception], where: str, expected: str, got: object) -> NoReturn:
@@ -120,6 +126,40 @@ class Checked:
             object.__setattr__(self, item.name, item.metadata["check"](where, getattr(self, item.name)))
 
 
+class Stored(Checked):
+    """Base of settings that are files of their own: JSON out, and in by the class's `from_json`."""
+
+    @classmethod
+    def from_json(cls: type[S], source: str) -> S:
+        raise NotImplementedError(f"{cls.__name__}.from_json()")
+
+    def replace(self: S, **changes: Any) -> S:
+        """The settings with other values. Groups may be given in part: `replace(neighbor={"window": 5})`.
+
+        Raises:
+            TypeError, ValueError: an unknown key or an unfit value; the message names it.
+        """
+        return build(type(self), changes, self, f"{self.OWNER}.replace()")
+
+    def to_json(self) -> str:
+        """All fields as JSON text; `from_json` gives equal settings."""
+        return json.dumps(dataclasses.asdict(self), indent=2, allow_nan=False) + "\n"  # type: ignore[call-overload]
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes `to_json` to a file, atomically."""
+        write_atomic(path, self.to_json())
+
+    @classmethod
+    def load(cls: type[S], path: str | os.PathLike[str]) -> S:
+        """Reads a file as `from_json`; its errors name the file. OSError where it cannot be read."""
+        try:
+            return cls.from_json(Path(path).read_text(encoding="utf-8"))
+        except TypeError as error:
+            raise TypeError(f"{path}: {error}") from error
+        except ValueError as error:  # also of bytes that are no UTF-8
+            raise ValueError(f"{path}: {error}") from error
+
+
 def build(kind: type, values: Mapping[str, Any], base: Any, function: str, path: str = "") -> Any:
     """A `kind` of the given values, groups as mappings, the others as in `base`; without a base none may be missing.
 
@@ -146,11 +186,6 @@ def build(kind: type, values: Mapping[str, Any], base: Any, function: str, path:
         else:
             raise TypeError(f"{function}: expected {path}{key} to be an object, got {values[key]!r}")
     return kind(**arguments)
-
-
-def to_json(settings: Any) -> str:
-    """All fields as JSON text."""
-    return json.dumps(dataclasses.asdict(settings), indent=2, allow_nan=False) + "\n"
 
 
 def read_json(source: str, function: str) -> dict[str, Any]:

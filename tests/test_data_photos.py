@@ -161,6 +161,11 @@ def test_a_split_is_a_partition_that_never_moves(folder):
 VALIDATION_BELOW_60 = [26, 34, 36, 38]
 
 
+def test_a_folder_without_a_table_is_told(tmp_path):
+    with pytest.raises(ValueError, match=r"got no file .*landmarks\.csv; `focus data prepare` makes one"):
+        PhotoSource(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

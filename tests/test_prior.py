@@ -1,7 +1,6 @@
 """The misfit prior: Eq. 11 against loops over vertices, its file, and what it refuses."""
 
 import dataclasses
-import importlib.util
 
 import numpy as np
 import pytest
@@ -176,8 +175,6 @@ def test_networks_that_fail_make_no_prior(model):
 
 def test_a_prior_is_trained_measured_and_written(tmp_path, model):
     """Two steps of R_syn; E_MP is that of its file on faces that it has not seen."""
-    if importlib.util.find_spec("focus.training.run") is None:
-        pytest.skip("there is no focus.training.train here")
     stages = {"batch_size": 2, "initialisation": {"iterations": 1}, "em": {"iterations": 1}}
     settings = TrainSettings.named("tiny").replace(size=32, seed=2, workers=0, preset=stages)
     prior = train_prior(settings, tmp_path, images=3, face_model=model)

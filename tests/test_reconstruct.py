@@ -10,6 +10,7 @@ import focus
 from focus import FaceModel
 from focus.alignment import align_face
 from focus.landmarks import NoFaceError
+from focus.prior import MisfitPrior
 from focus.reconstruct import ReconstructionError, Reconstructor
 from focus.reconstruct.result import to_photo_pixels
 
@@ -211,7 +212,6 @@ def test_meshes_of_another_resolution(model):
 
 
 def test_the_prior_is_subtracted_from_meshes_and_from_nothing_else(model, tmp_path):
-    MisfitPrior = pytest.importorskip("focus.prior").MisfitPrior
     offsets = torch.randn(model.num_vertices, 3, generator=torch.Generator().manual_seed(1))
     prior = MisfitPrior(offsets, model.name)
     prior.save(tmp_path / "prior.safetensors")

@@ -39,7 +39,7 @@ def evaluate(
     checkpoint: Annotated[
         Path | None,
         file_option(
-            "Trained autoencoder: model.safetensors of `focus train`.", default="the one that comes with this package"
+            "Trained autoencoder: model.safetensors of `focus train`.", default="needed: none comes with this version"
         ),
     ] = None,
     synthetic: Annotated[

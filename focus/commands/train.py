@@ -40,7 +40,7 @@ def train(
     preset: Annotated[
         str | None,
         typer.Option(
-            help="Settings: **paper** (the default), **authors**, or **tiny**, for two CPU cores and an hour.",
+            help="Settings: **paper** (the default), **authors**, or **tiny**, sized for two CPU cores.",
             metavar="NAME",
             show_default=False,
         ),

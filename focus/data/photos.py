@@ -75,6 +75,10 @@ class PhotoSource:
         if split not in (None, "train", "validation"):
             raise ValueError(f'PhotoSource(): expected split to be "train", "validation" or None, got {split!r}')
         table = self.folder / LANDMARKS if landmarks is None else Path(landmarks)
+        if landmarks is None and not table.is_file():
+            raise ValueError(
+                f"PhotoSource(): expected a table of landmarks, got no file {table}; `focus data prepare` makes one"
+            )
         self.names: list[str] = []
         self.skipped: list[Skipped] = []
         points, masked = [], []

@@ -8,11 +8,9 @@ import os
 from typing import Any
 
 import numpy as np
-import torch
 
 from focus.atomic import staged_folder, write_atomic
-from focus.camera import focus_camera
-from focus.export import plain, write_glb, write_obj, write_ply
+from focus.export import face_parameters, write_glb, write_obj, write_ply
 from focus.images import write_png
 from focus.views import shape_views
 
@@ -37,33 +35,13 @@ def parameters(result: ReconstructionResult, reconstructor: Reconstructor, photo
     Args:
         photo: the photo's name.
     """
-    size = len(result.photo)
-    pose = (torch.from_numpy(values)[None] for values in (result.angles, result.translation))
-    camera = focus_camera(*pose, size=size)
-    model = reconstructor.model
-    projected = result.landmarks_projected
     return {
         "format": PARAMETERS_FORMAT,
         "version": PARAMETERS_VERSION,
         "photo": photo,
         "photo_size": list(result.photo_size),
-        "model": {"name": model.name, "license": model.license, "num_vertices": len(result.vertices)},
+        **face_parameters(result, reconstructor.model),
         "misfit_prior": reconstructor.prior is not None,
-        "identity": plain(result.identity),
-        "expression": plain(result.expression),
-        "albedo_coeffs": plain(result.albedo_coeffs),
-        "sh_coeffs": plain(result.sh_coeffs),
-        "angles": plain(result.angles),
-        "translation": plain(result.translation),
-        "camera": {
-            "size": size,
-            "K": plain(camera.K[0].numpy()),
-            "R": plain(camera.R[0].numpy()),
-            "t": plain(camera.t[0].numpy()),
-        },
-        "align": plain(result.align),
-        "landmarks_photo": plain(result.landmarks_photo),
-        "landmarks_projected": None if projected is None else plain(projected),
         **numbers(result),
     }
 

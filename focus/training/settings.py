@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
-from ..atomic import write_atomic
 from ..data.augment import Augmentation
 from ..presets import Preset
-from ..settings import Checked, build, choice, count, flag, group, read_json, real, text, to_json
+from ..settings import Stored, build, choice, count, flag, group, read_json, real, text
 
 SEGMENTATION, RASTER, GROUND_TRUTH, SKIN = "segmentation", "raster", "ground_truth", "skin"
 
 
 @dataclass(frozen=True)
-class TrainSettings(Checked):
+class TrainSettings(Stored):
     """Settings of a run; the defaults are those of the paper.
 
     `TrainSettings.named("paper")`, `"authors"` or `"tiny"`; others by `replace`, or from JSON with the fields as keys.
@@ -72,7 +69,7 @@ class TrainSettings(Checked):
 
     @classmethod
     def named(cls, name: str) -> TrainSettings:
-        """The settings "paper", "authors" or "tiny" (for two CPU cores and an hour; docs/training.md)."""
+        """The settings "paper", "authors" or "tiny" (sized for two CPU cores; docs/training.md)."""
         if name not in NAMES:
             raise ValueError(f"TrainSettings.named(): expected name to be one of {', '.join(NAMES)}, got {name!r}")
         if name == "tiny":
@@ -84,18 +81,6 @@ class TrainSettings(Checked):
         """Of all stages together."""
         preset = self.preset
         return preset.initialisation.iterations + preset.pretraining.iterations + preset.em.iterations
-
-    def replace(self, **changes: Any) -> TrainSettings:
-        """The settings with other values. Groups may be given in part: `replace(preset={"batch_size": 4})`.
-
-        Raises:
-            TypeError, ValueError: an unknown key or an unfit value; the message names it.
-        """
-        return build(type(self), changes, self, "TrainSettings.replace()")
-
-    def to_json(self) -> str:
-        """All fields as JSON text; `from_json` gives equal settings."""
-        return to_json(self)
 
     @classmethod
     def from_json(cls, source: str) -> TrainSettings:
@@ -111,20 +96,6 @@ class TrainSettings(Checked):
         if not isinstance(base, str) or base not in NAMES:
             raise ValueError(f"{function}: expected base to be one of {', '.join(NAMES)}, got {base!r}")
         return build(cls, values, cls.named(base), function)
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes `to_json` to a file, atomically."""
-        write_atomic(path, self.to_json())
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> TrainSettings:
-        """Reads a file as `from_json`; its errors name the file. OSError where it cannot be read."""
-        try:
-            return cls.from_json(Path(path).read_text(encoding="utf-8"))
-        except TypeError as error:
-            raise TypeError(f"{path}: {error}") from error
-        except ValueError as error:  # also of bytes that are no UTF-8
-            raise ValueError(f"{path}: {error}") from error
 
 
 NAMES = ("paper", "authors", "tiny")
