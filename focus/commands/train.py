@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ..face_model import FaceModel
     from ..training.settings import TrainSettings
 
+SYNTHETIC = {"fresh": True, "unoccluded": 0.5}  # where nothing is said
 VALIDATION_FACES, VALIDATION_SEED = 64, 719_113_201  # of synthetic faces; unlike any seed that one would choose
 
 
@@ -93,6 +94,12 @@ def train(
             show_default="all",
         ),
     ] = None,
+    unoccluded: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of the synthetic faces that nothing covers.", min=0, max=1, metavar="SHARE", show_default="0.5"
+        ),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run in --out from its newest checkpoint.")
     ] = False,
@@ -140,7 +147,8 @@ def train(
         settings = _settings(out, preset, config, change or [], scale, resume)
         paths = {"data": data, "landmarks": landmarks, "masks": masks}
         described: dict[str, Any] = {key: None if path is None else str(path.resolve()) for key, path in paths.items()}
-        described = _data(out, described | {"synthetic": synthetic, "fresh": fresh, "kinds": kinds}, resume)
+        described |= {"synthetic": synthetic, "fresh": fresh, "kinds": kinds, "unoccluded": unoccluded}
+        described = _data(out, described, resume)
         face_model = load_model(model, settings.level, "cpu", model_landmarks)
         source, held_out = _sources(settings, described, face_model)
         result = run(
@@ -199,18 +207,20 @@ def _data(out: Path, given: dict[str, Any], resume: bool) -> dict[str, Any]:
 
     path = out / DATA
     if resume and path.is_file():
-        before = json.loads(path.read_text(encoding="utf-8"))
+        before = dict.fromkeys(given) | json.loads(path.read_text(encoding="utf-8"))
         for key, value in given.items():
-            if value is not None and value != before.get(key):
-                fail(f"--{key}: expected {before.get(key)}, as the run that is resumed has it, got {value}")
-        return dict(before)
+            if value is not None and value != before[key]:
+                fail(f"--{key}: expected {before[key]}, as the run that is resumed has it, got {value}")
+        return before
     if (given["data"] is None) == (given["synthetic"] is None):
         fail("expected --data DIR or --synthetic N, one of them")
     if given["data"] is None and (given["landmarks"] or given["masks"]):
         fail("--landmarks and --masks: expected --data DIR with them")
-    if given["data"] is not None and (given["fresh"] is not None or given["kinds"] is not None):
-        fail("--fresh, --same and --kinds: expected --synthetic N with them")
-    return given if given["fresh"] is not None else given | {"fresh": given["synthetic"] is not None}
+    if given["data"] is not None and any(given[key] is not None for key in ("fresh", "kinds", "unoccluded")):
+        fail("--fresh, --same, --kinds and --unoccluded: expected --synthetic N with them")
+    if given["synthetic"] is None:
+        return given
+    return given | {key: value for key, value in SYNTHETIC.items() if given[key] is None}
 
 
 def _sources(settings: TrainSettings, data: dict[str, Any], face_model: FaceModel) -> tuple[Source, Source | None]:
@@ -228,6 +238,7 @@ def _sources(settings: TrainSettings, data: dict[str, Any], face_model: FaceMode
             augmentation=augmentation,
             fresh=data["fresh"],
             kinds=KINDS if data["kinds"] is None else tuple(data["kinds"].split(",")),
+            none_probability=data["unoccluded"],
             vertices=False,
             model=face_model,
         )

@@ -178,7 +178,7 @@ class Trainer:
 
     def _make_optimizer(self, network: nn.Module, rate: float) -> torch.optim.Optimizer:
         if self.settings.optimizer == "adam":
-            return torch.optim.Adam(network.parameters(), lr=rate)
+            return torch.optim.Adam(network.parameters(), lr=rate, fused=True)
         values = self.settings.preset.adadelta
         return torch.optim.Adadelta(network.parameters(), lr=rate, rho=values.rho, eps=values.epsilon)
 
