@@ -57,6 +57,8 @@ def write_tensors(path: str | os.PathLike[str], arrays: Mapping[str, Array], met
 
 def read_tensors(path: str | os.PathLike[str], caller: str) -> tuple[dict[str, Array], dict[str, str]]:
     """The arrays and the metadata without its checksum; ValueError for a damaged file or one of another format."""
+    if Path(path).is_dir():
+        raise IsADirectoryError(f"{caller}: expected {path} to be a file, got a folder")
     try:
         with safe_open(path, framework="np") as file:
             metadata = dict(file.metadata() or {})

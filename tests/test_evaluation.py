@@ -221,11 +221,31 @@ def test_tables_have_the_paper_s_form():
     ]
     shapes = shape_table(results, subsets=["glasses"]).splitlines()
     assert shapes[2:] == ["| FOCUS | 1.50 ± 0.04 | - | - | - |", "| FOCUS-MP | 1.25 ± 0.04 | - | - | - |"]
-    now = {"FOCUS": {"overall": row(median=1.04, mean=1.3, std=1.1)}}
-    assert now_table(now).splitlines()[2] == "| FOCUS | 1.04 | 1.30 | 1.10 |"
+    now = {"FOCUS": {"overall": row(median=1.04, mean=1.3, std=1.1)}, "MoFA": {}}
+    assert now_table(now).splitlines()[2:] == ["| FOCUS | 1.04 | 1.30 | 1.10 |", "| MoFA | - | - | - |"]
     assert "a\\|b" in mask_table({"a|b": results["FOCUS"]})
     text = all_tables(results)
     assert text.count("\n## ") + text.startswith("## ") == 4 and "nan" not in text
+
+
+def test_tables_of_one_method_have_a_row_per_subset():
+    glasses = row(acc=0.88, ppv=0.964, tpr=0.91, f1=0.93, vertex_error=1.5, vertex_error_prior=1.25)
+    results = {"FOCUS": {"glasses": glasses, "overall": row(f1=0.9)}}
+    assert mask_table(results).splitlines() == [
+        "| Method: subset | ACC | PPV | TPR | F1 |",
+        "| :--- | ---: | ---: | ---: | ---: |",
+        "| FOCUS: glasses | 0.88 | 0.96 | 0.91 | 0.93 ± 0.04 |",
+        "| FOCUS: overall | - | - | - | 0.90 ± 0.04 |",
+    ]
+    assert [line.split(" | ")[:2] for line in shape_table(results).splitlines()[2:]] == [
+        ["| FOCUS: glasses", "1.50 ± 0.04"],
+        ["| FOCUS: overall", "-"],
+        ["| FOCUS-MP: glasses", "1.25 ± 0.04"],
+        ["| FOCUS-MP: overall", "-"],
+    ]
+    assert now_table({"FOCUS": {"overall": row(median=1.04, mean=1.3, std=1.1)}}).splitlines()[2:] == [
+        "| FOCUS: overall | 1.04 | 1.30 | 1.10 |"
+    ]
 
 
 def test_occlusions_of_a_table(tmp_path):

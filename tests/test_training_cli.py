@@ -57,7 +57,8 @@ def test_synthetic_faces_and_going_on(cli, tmp_path):
             "expected neighbor.window to be one of 3, 5, 7, got 4",
         ),
         (("--synthetic", 4, "--set", "encoder=vgg"), "expected encoder to be one of 'resnet50', 'small', got 'vgg'"),
-        (("--data", ".", "--fresh"), "--fresh, --same and --kinds: expected --synthetic N"),
+        (("--data", ".", "--fresh"), "--fresh, --same, --kinds and --unoccluded: expected"),
+        (("--data", ".", "--unoccluded", 0), "--fresh, --same, --kinds and --unoccluded: expected"),
         (("--data", "."), "landmarks.csv"),
         (("--synthetic", 4, "--config", "config.json", "--device", "tpu"), "expected device to be cpu"),
         (("--synthetic", 4, "--config", "config.json", "--first-stage", "last"), "expected first to be one of"),
@@ -67,6 +68,25 @@ def test_wrong_usage(cli, tmp_path, arguments, message):
     code, told = cli(*arguments, "--out", "run")
     assert code == 2 and message in " ".join(told.split()), told
     assert not (tmp_path / "run").exists()
+
+
+def test_unoccluded(cli, tmp_path, monkeypatch):
+    """The share of faces that nothing covers is the one asked for, also of a run that is resumed."""
+    shares = []
+    made = command._sources
+
+    def sources(*arguments):
+        found = made(*arguments)
+        shares.append(found[0].faces.none_probability)
+        return found
+
+    monkeypatch.setattr(command, "_sources", sources)
+    short = ("--config", "config.json", "--synthetic", 4, "--scale", 0.01)
+    assert cli(*short, "--out", "a")[0] == cli(*short, "--unoccluded", 0, "--out", "b")[0] == 0
+    assert cli("--out", "b", "--resume")[0] == 0
+    code, told = cli("--out", "b", "--resume", "--unoccluded", 0.5)
+    assert shares == [0.5, 0.0, 0.0]
+    assert code == 2 and "--unoccluded: expected 0.0, as the run that is resumed has it, got 0.5" in told
 
 
 def test_settings_of_the_command_line(tmp_path):

@@ -144,6 +144,25 @@ def test_interrupted_and_resumed(whole, tmp_path, monkeypatch, interruptible, nu
     assert seen == [(line["iteration"], line["kind"]) for line in read_metrics(whole[0] / "metrics.jsonl")]
 
 
+def test_loading_processes_die_of_a_signal(whole, tmp_path, monkeypatch, interruptible):
+    """torch raises that wherever the run is, so the run ends without a checkpoint of this moment."""
+
+    def fall(signals):
+        for number in signals:
+            os.kill(os.getpid(), number)
+        raise RuntimeError("DataLoader worker (pid 1) is killed by signal: Terminated.")
+
+    with monkeypatch.context() as patch:
+        call_at(patch, 7, lambda: fall([signal.SIGTERM]))
+        result = tiny_run(tmp_path)
+    assert (result.ended, result.exit_code) == ("interrupted", 128 + signal.SIGTERM)
+    assert Checkpoints(tmp_path / "checkpoints").latest().iteration == 4  # the end of the first stage
+    assert_same_weights(weights_of(whole[1].autoencoder), weights_of(tiny_run(tmp_path, resume=True).autoencoder))
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="killed by signal"):
+        call_at(patch, 7, lambda: fall([]))
+        tiny_run(tmp_path / "alone")
+
+
 def kill(out, fatal):
     """A run in a process of its own that is killed; the iterations of its checkpoints."""
     command = [sys.executable, PROGRAM, str(out), str(fatal)]

@@ -1,4 +1,7 @@
-"""Markdown tables in the form of the paper's: one row per method, mean and standard deviation per subset."""
+"""Markdown tables in the form of the paper's: one row per method, mean and standard deviation per subset.
+
+Those of a single method have a row per subset instead.
+"""
 
 from __future__ import annotations
 
@@ -29,16 +32,12 @@ def mask_table(results: Results, *, rounded: bool = False, subsets: Sequence[str
     """
     ending = "_rounded" if rounded else ""
     names = _subsets(results, subsets)
-    head = ["Method", *(f"{name}: {label}" for name in names for label in MASK_MEASURES)]
-    rows = []
-    for method, found in results.items():
-        cells = []
-        for name in names:
-            values = found.get(name, {})
-            for label, measure in MASK_MEASURES.items():
-                cells.append(_cell(values.get(measure + ending), 2, spread=label == "F1"))
-        rows.append([method, *cells])
-    return markdown(head, rows)
+
+    def cells(values: Mapping[str, Statistic]) -> list[str]:
+        return [_cell(values.get(key + ending), 2, spread=key == "f1") for key in MASK_MEASURES.values()]
+
+    rows = {method: [cells(found.get(name, {})) for name in names] for method, found in results.items()}
+    return _table(rows, names, list(MASK_MEASURES), wide=len(results) > 1)
 
 
 def rmse_table(results: Results, *, measure: str = "rmse", subsets: Sequence[str] | None = None) -> str:
@@ -53,28 +52,24 @@ def rmse_table(results: Results, *, measure: str = "rmse", subsets: Sequence[str
 def shape_table(results: Results, *, subsets: Sequence[str] | None = None) -> str:
     """Vertex errors in mm per subset, raw and aligned, with those of the mean face and, as "-MP", after the prior."""
     names = _subsets(results, subsets)
-    head = ["Method", *(f"{name}: {label}" for name in names for label in SHAPE_MEASURES)]
-    rows = []
+    rows = {}
     for method, found in results.items():
         for ending, suffix in (("", ""), (PRIOR, "-MP")):
             measures = [key + (ending if key.startswith("vertex") else "") for key in SHAPE_MEASURES.values()]
-            if not any(measures[0] in values for values in found.values()):
-                continue
-            cells = [_cell(found.get(name, {}).get(key), 2) for name in names for key in measures]
-            rows.append([method + suffix, *cells])
-    return markdown(head, rows)
+            if any(measures[0] in values for values in found.values()):
+                rows[method + suffix] = [[_cell(found.get(name, {}).get(key), 2) for key in measures] for name in names]
+    return _table(rows, names, list(SHAPE_MEASURES), wide=len(results) > 1)
 
 
 def now_table(results: Results, *, subsets: Sequence[str] | None = None) -> str:
     """Tables 2 and 3: median, mean and standard deviation in mm over all vertices of a subset's scans."""
     names = _subsets(results, subsets)
     labels = ("median", "mean", "std")
-    head = ["Method", *(f"{name}: {label}" for name in names for label in labels)]
-    rows = []
-    for method, found in results.items():
-        cells = [_cell(found.get(name, {}).get(label), 2, spread=False) for name in names for label in labels]
-        rows.append([method, *cells])
-    return markdown(head, rows)
+    rows = {
+        method: [[_cell(found.get(name, {}).get(label), 2, spread=False) for label in labels] for name in names]
+        for method, found in results.items()
+    }
+    return _table(rows, names, labels, wide=len(results) > 1)
 
 
 def all_tables(results: Results) -> str:
@@ -96,6 +91,21 @@ def all_tables(results: Results) -> str:
         heading = "## Landmark error over the distance of the outer eye corners (%)"
         parts += [heading, rmse_table(results, measure="landmark_error_interocular")]
     return "\n\n".join(parts) + "\n"
+
+
+def _table(
+    rows: Mapping[str, Sequence[Sequence[str]]], subsets: Sequence[str], labels: Sequence[str], *, wide: bool
+) -> str:
+    """Cells by method and subset: as in the paper, subsets side by side; or, of one method, below each other."""
+    if wide:
+        head = ["Method", *(f"{name}: {label}" for name in subsets for label in labels)]
+        return markdown(head, [[method, *(cell for cells in found for cell in cells)] for method, found in rows.items()])
+    lines = [
+        [f"{method}: {name}", *cells]
+        for method, found in rows.items()
+        for name, cells in zip(subsets, found, strict=True)
+    ]
+    return markdown(["Method: subset", *labels], lines)
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

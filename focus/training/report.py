@@ -6,7 +6,7 @@ import base64
 import math
 import os
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -18,7 +18,7 @@ from .settings import TrainSettings
 TEMPLATE, REPORT = "training.html.j2", "report.html"
 WIDTH, HEIGHT, MARGIN = 480, 150, 6  # of a curve, in SVG units
 MOST_POINTS = 400  # of a curve; neighbours are averaged
-MOST_GRIDS = 6
+MOST_SHOWN = 6  # grids of pictures, validations
 KINDS = {
     "initialisation": "Initialisation",
     "pretraining": "Pre-training of the segmentation",
@@ -27,6 +27,9 @@ KINDS = {
     "validation": "Validation",
 }
 ADMINISTRATION = ("images_per_second", "waiting", "skipped", "unreadable", "rate")
+
+
+Item = TypeVar("Item")
 
 
 class Curve(NamedTuple):
@@ -125,18 +128,23 @@ def curve(name: str, points: list[tuple[int, float | None]], total: int) -> Curv
 def _grids(folder: Path) -> list[tuple[int, str]]:
     """(iteration, data URI) of the newest pictures and some before them, evenly."""
     paths = sorted(path for path in folder.glob("*.png") if path.stem.isdecimal()) if folder.is_dir() else []
-    if len(paths) > MOST_GRIDS:
-        paths = [paths[round(i * (len(paths) - 1) / (MOST_GRIDS - 1))] for i in range(MOST_GRIDS)]
-    data = [(int(path.stem), base64.b64encode(path.read_bytes()).decode()) for path in reversed(paths)]
+    data = [(int(path.stem), base64.b64encode(path.read_bytes()).decode()) for path in reversed(_some(paths))]
     return [(iteration, f"data:image/png;base64,{text}") for iteration, text in data]
 
 
-def _validations(lines: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """Head and rows of a table of all validations."""
-    mine = [line for line in lines if line.get("kind") == "validation"]
-    names = list(dict.fromkeys(name for line in mine for name in line if name not in ("iteration", "kind")))
-    rows = [[str(line["iteration"]), *(_short(line.get(name)) for name in names)] for line in mine]
-    return ["iteration", *names] if mine else [], rows
+def _validations(lines: list[dict[str, Any]]) -> tuple[list[int], list[list[str]]]:
+    """Iterations and rows of a table: a measure each, at the last validation and at some before it, evenly."""
+    mine = _some([line for line in lines if line.get("kind") == "validation"])
+    names = dict.fromkeys(name for line in mine for name in line if name not in ("iteration", "kind"))
+    rows = [[name, *(_short(line.get(name)) for line in mine)] for name in names]
+    return [line["iteration"] for line in mine], rows
+
+
+def _some(items: list[Item]) -> list[Item]:
+    """At most MOST_SHOWN of them, evenly, the first and the last among these."""
+    if len(items) <= MOST_SHOWN:
+        return items
+    return [items[round(i * (len(items) - 1) / (MOST_SHOWN - 1))] for i in range(MOST_SHOWN)]
 
 
 def _short(value: Any) -> str:

@@ -204,7 +204,7 @@ class _Run:
             signals = stack.enter_context(StopSignals())
             if trainer.iteration == 0:
                 self._grid()
-            ended = self._loop(signals) if trainer.iteration < schedule.total else FINISHED
+            ended = self._train(signals) if trainer.iteration < schedule.total else FINISHED
             path = self._finish() if ended == FINISHED and first else None
             report = self._report(ended) if first else None
             if path is not None:
@@ -218,6 +218,17 @@ class _Run:
             number = 15
         state = (trainer.iteration, schedule.total, trainer.skipped, failures)
         return TrainResult(trainer.rest(), ended, *state, path, report, number)
+
+    def _train(self, signals: StopSignals) -> str:
+        try:
+            return self._loop(signals)
+        except RuntimeError:
+            if not signals.received or self.processes.world > 1:
+                raise
+        # The loading processes died of a signal to the whole group, and torch raises that anywhere: perhaps in the middle
+        # of a step, so nothing is saved.
+        self.progress.tell("interrupted; --resume goes on from the last checkpoint")
+        return INTERRUPTED
 
     def _loop(self, signals: StopSignals) -> str:
         from ..data.stream import Stream
@@ -241,7 +252,7 @@ class _Run:
             try:
                 batch = next(batches).to(processes.device)
             except RuntimeError:
-                if signals.received:  # Ctrl-C reaches the loading processes too
+                if signals.received:  # the loading processes got it too, and died of it; no step is half done here
                     break
                 raise
             now = time.monotonic()
