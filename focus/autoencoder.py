@@ -149,7 +149,7 @@ class FaceAutoencoder(nn.Module):
         """Reads an autoencoder that `save` wrote: on the CPU, float32, in evaluation mode.
 
         Args:
-            path: the file; None is the small one of this package, which has none yet.
+            path: the file; None is the small one of this package (docs/checkpoint.md).
             face_model: the model that it was trained with; None loads the free one, where that is it.
             level: resolution of the free model, 0 to 2. Coefficients mean the same at every level.
 
@@ -158,11 +158,6 @@ class FaceAutoencoder(nn.Module):
             OSError: the file cannot be read.
         """
         caller = "FaceAutoencoder.load()"
-        if path is None and not ASSET.exists():
-            raise FileNotFoundError(
-                f"{caller}: expected a trained network (--checkpoint FILE), since none comes with this version; "
-                "`focus train --preset tiny --synthetic 2000 --out runs/tiny` makes one"
-            )
         path = Path(ASSET if path is None else path)
         arrays, metadata = read_tensors(path, caller)
         config = _read_config(metadata, path, caller)

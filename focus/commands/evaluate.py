@@ -39,7 +39,7 @@ def evaluate(
     checkpoint: Annotated[
         Path | None,
         file_option(
-            "Trained autoencoder: model.safetensors of `focus train`.", default="needed: none comes with this version"
+            "Trained autoencoder: model.safetensors of `focus train`.", default="the small one in this package"
         ),
     ] = None,
     synthetic: Annotated[

@@ -37,7 +37,7 @@ def reconstruct(
     checkpoint: Annotated[
         Path | None,
         file_option(
-            "A trained autoencoder: model.safetensors of `focus train`.", default="needed: none comes with this version"
+            "A trained autoencoder: model.safetensors of `focus train`.", default="the small one in this package"
         ),
     ] = None,
     prior: Annotated[

@@ -99,7 +99,9 @@ def _table(
     """Cells by method and subset: as in the paper, subsets side by side; or, of one method, below each other."""
     if wide:
         head = ["Method", *(f"{name}: {label}" for name in subsets for label in labels)]
-        return markdown(head, [[method, *(cell for cells in found for cell in cells)] for method, found in rows.items()])
+        return markdown(
+            head, [[method, *(cell for cells in found for cell in cells)] for method, found in rows.items()]
+        )
     lines = [
         [f"{method}: {name}", *cells]
         for method, found in rows.items()

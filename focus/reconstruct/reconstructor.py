@@ -48,7 +48,7 @@ class Reconstructor:
 
     Args:
         checkpoint: a file of `FaceAutoencoder.save`, or an autoencoder, which is moved to the device and put in
-            evaluation mode; None is the small one of this package, which has none yet.
+            evaluation mode; None is the small one of this package (docs/checkpoint.md).
         device: where the networks and the renderer run.
         prior: the misfit prior to subtract from every mesh (Eq. 11), or its file.
         face_model: the model that the checkpoint was trained with, where it is not the free one.

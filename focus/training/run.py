@@ -225,8 +225,8 @@ class _Run:
         except RuntimeError:
             if not signals.received or self.processes.world > 1:
                 raise
-        # The loading processes died of a signal to the whole group, and torch raises that anywhere: perhaps in the middle
-        # of a step, so nothing is saved.
+        # The loading processes died of a signal to the whole group, and torch raises that anywhere, perhaps in the
+        # middle of a step: nothing is saved.
         self.progress.tell("interrupted; --resume goes on from the last checkpoint")
         return INTERRUPTED
 
