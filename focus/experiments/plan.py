@@ -11,9 +11,9 @@ from ..training.settings import SEGMENTATION, TrainSettings
 from .configurations import FACTORS, Configuration, methods_of, reconstruction_steps
 
 # Seconds on two cores of the preset "tiny" at batch 12: measured (docs/experiments.md).
-SECONDS = {"initialisation": 0.27, "pretraining": 0.5, "segmentation": 0.8, "reconstruction": 0.6, "without S": 0.3}
+SECONDS = {"initialisation": 0.27, "pretraining": 1.0, "segmentation": 1.0, "reconstruction": 0.5, "without S": 0.3}
 RUN, FACE, DRAWN = 12.0, 0.04, 0.01  # seconds to begin and end a run, to measure a face, to draw one
-SHORT = {"initialisation": 0.18, "pretraining": 0.5, "em": 0.17}  # of tiny's iterations; a time fixes their factor
+SHORT = {"initialisation": 0.17, "pretraining": 0.5, "em": 0.17}  # of tiny's iterations; a time fixes their factor
 LEAST, MOST = 1e-3, 100.0
 ROUNDED = 3  # significant digits of the factor
 

@@ -115,7 +115,7 @@ _TINY: dict[str, Any] = {
         "heads": {"translation": 10.0, "depth": 30.0},
         "neighbor": {"power": 1},
         "landmark": {"weight": 1.0, "weighting": "norm"},
-        "segmentation_weights": {"neighbor": 12.0},
+        "segmentation_weights": {"neighbor": 9.0},
         "reconstruction_weights": {"pixel": 6.0, "perceptual": 0.0, "landmark": 0.05, "regularisation": 0.03},
         "initialisation": {"iterations": 8400, "learning_rate": 5e-4, "decay": 0.8, "decay_every": 800},
         "pretraining": {"iterations": 120, "learning_rate": 1e-3},
