@@ -40,12 +40,13 @@ def results(experiment, **methods):
 
 
 def test_ablation_leaves_out_what_table_5_leaves_out():
+    paper = TrainSettings.named("paper")
     weights = {
         item.name: None if item.settings is None else item.settings.preset.segmentation_weights
-        for item in methods_of("ablation", TINY)
+        for item in methods_of("ablation", paper)
     }
     assert list(weights) == ["Pretrained", "Pretrained S", "Baseline", "Neighbor", "Perceptual", "FOCUS"]
-    assert weights["Pretrained"] is None and weights["FOCUS"] == TINY.preset.segmentation_weights
+    assert weights["Pretrained"] is None and weights["FOCUS"] == paper.preset.segmentation_weights
     found = {name: (w.neighbor, w.distance, w.preserve, w.pixel) for name, w in weights.items() if w is not None}
     assert found == {
         "Baseline": (0, 0, 0, 15),
@@ -108,15 +109,15 @@ def test_the_default_plan_fits_its_time_and_fills_it(experiment):
 def test_a_plan_counts_every_step():
     plan = make_plan("ablation", TINY, seeds=2, faces=10)
     iterations = plan.iterations
-    assert iterations["initialisation"] == 2 * 4000 and iterations["pretraining"] == 2 * 200
-    assert (iterations["segmentation"], iterations["reconstruction"]) == (2 * 4 * 500, 2 * 4 * 1000)
-    assert iterations["without S"] == 2 * 1000  # the prior's
+    assert iterations["initialisation"] == 2 * 8400 and iterations["pretraining"] == 2 * 120
+    assert (iterations["segmentation"], iterations["reconstruction"]) == (2 * 4 * 600, 2 * 4 * 1200)
+    assert iterations["without S"] == 2 * 1200  # the prior's
     assert make_plan("ablation", TINY, seeds=4, faces=10).seconds == pytest.approx(2 * plan.seconds)
 
 
 def test_short_runs_decay_as_far_as_long_ones():
     short = shortened(TINY.preset, 1.0)
-    assert short.initialisation.iterations == 2000 and short.em.iterations == 360
+    assert short.initialisation.iterations == 1428 and short.em.iterations == 306  # 17 %
     assert short.em_reconstruction_rate == pytest.approx(TINY.preset.em_reconstruction_rate)
 
 
