@@ -104,7 +104,8 @@ def test_a_picture_of_the_crop_lies_right_in_the_photo(zoom):
     whole = to_photo_pixels(np.ones((size, size), np.float32), align, photo_size)
     corners = (np.array([[0, 0], [size, size]]) - offset) / zoom
     width, height = np.minimum(corners[1], photo_size) - np.maximum(corners[0], 0)
-    assert whole.sum() == pytest.approx(width * height, rel=0.12) and whole.max() == pytest.approx(1)
+    assert (width - 2) * (height - 2) <= whole.sum() <= width * height + 1e-3  # pixels that the border cuts are 0
+    assert whole.max() == pytest.approx(1)
 
 
 def test_a_crop_beside_the_photo_leaves_it_empty():

@@ -97,7 +97,11 @@ def train(
     unoccluded: Annotated[
         float | None,
         typer.Option(
-            help="Share of the synthetic faces that nothing covers.", min=0, max=1, metavar="SHARE", show_default="0.5"
+            help="Share of the synthetic faces that nothing covers.",
+            min=0,
+            max=1,
+            metavar="SHARE",
+            show_default=f"{SYNTHETIC['unoccluded']}",
         ),
     ] = None,
     resume: Annotated[
