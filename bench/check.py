@@ -18,6 +18,8 @@ from focus_kernels.ops.masked_pixel_loss import ref as masked_pixel_loss_ref
 from focus_kernels.ops.neighbor_min_loss import ref as neighbor_min_loss_ref
 from focus_kernels.ops.neighbor_min_loss.modes import Modes
 from focus_kernels.ops.rasterize import ref as rasterize_ref
+from focus_kernels.ops.rasterize_clip import ref as rasterize_clip_ref
+from focus_kernels.ops.rasterize_ndc import ref as rasterize_ndc_ref
 from focus_kernels.ops.shade_sh import ref as shade_sh_ref
 from focus_kernels.ops.vertex_normals import ref as vertex_normals_ref
 
@@ -28,6 +30,7 @@ _EPS = torch.finfo(torch.float32).eps
 _RULE = (0, 0, True, False)  # top_left, cull back, perspective, lowest: the defaults
 _known: dict[tuple, list[list[Tensor]]] = {}
 _faces: dict[tuple, Tensor] = {}
+_layers: dict[tuple, tuple[Tensor, Tensor]] = {}
 
 
 def vertex_normals(scene: Scene, outputs: Tensors, cotangents: Tensors = (), grads: Tensors = ()) -> None:
@@ -58,6 +61,54 @@ def rasterize(
 
     outputs = (raster.barycentrics, raster.depth)
     _hold("rasterize", scene, plain, {"positions": positions}, outputs, cotangents, grads)
+
+
+def rasterize_clip(
+    scene: Scene, positions: Tensor, raster: fk.ClipRaster, cotangents: Tensors = (), grads: Tensors = ()
+) -> None:
+    """Faces and compared depths are equal in every pixel. Gradients are of barycentrics and derivatives."""
+    mesh = scene.topology.to("cpu")
+    for b in _images(scene):
+        key = ("rasterize_clip", scene.mesh, b)
+        if key not in _layers:
+            one = positions[b : b + 1].detach().cpu()
+            _layers[key] = rasterize_clip_ref._VISIBLE(one, mesh.faces, *SIZE, None, None)
+        index, nearest = _layers[key]
+        assert torch.equal(raster.face_index[b : b + 1].cpu(), index) and bool((index >= 0).any()), key
+        assert torch.equal(raster.nearest[b : b + 1].cpu(), nearest), key
+
+    def plain(b, positions):
+        index, nearest = _layers["rasterize_clip", scene.mesh, b]
+        weights, depth, steps = rasterize_clip_ref.at_pixels(positions, mesh.faces, index, nearest.to(positions.dtype))
+        return weights, steps, depth
+
+    assert raster.derivatives is not None
+    outputs = (raster.barycentrics, raster.derivatives, raster.depth)
+    _hold("rasterize_clip", scene, plain, {"positions": positions}, outputs, cotangents, grads)
+
+
+def rasterize_ndc(
+    scene: Scene, positions: Tensor, raster: fk.NdcRaster, cotangents: Tensors = (), grads: Tensors = ()
+) -> None:
+    """Faces are equal but where depths round: those here are multiplied by A / (A + 1e-8)."""
+    mesh, index = scene.topology.to("cpu"), raster.face_index.cpu()
+    for b in _images(scene):
+        one, key = positions[b : b + 1].detach().cpu(), ("rasterize_ndc", scene.mesh, b)
+        if key not in _faces:
+            _faces[key] = rasterize_ndc_ref.forward(one, mesh.faces, *SIZE, 2, False, False)[0]
+        pixels = rasterize_ndc_ref._in_pixels(one, *SIZE)
+        rule = {"perspective": False, "edge": 0, "depth": 16 * _EPS}
+        agree = assert_same_faces(index[b : b + 1], _faces[key], pixels, mesh.faces, **rule)
+        assert agree.double().mean() > 0.999
+
+    def plain(b, positions):
+        pixels, own = rasterize_ndc_ref._in_pixels(positions, *SIZE), index[b : b + 1]
+        depth, barycentrics, distances = rasterize_ndc_ref._at_pixels(pixels, mesh.faces, own, False, False)
+        seen = own >= 0
+        barycentrics = torch.where(seen[..., None], barycentrics, -1)
+        return torch.where(seen, depth, -1), barycentrics, torch.where(seen, distances, -1)
+
+    _hold("rasterize_ndc", scene, plain, {"positions": positions}, raster[1:], cotangents, grads)
 
 
 def interpolate(

@@ -22,7 +22,7 @@ class Nvdiffrast:
         self.dr = dr
         self.context = dr.RasterizeCudaContext(device=scene.vertices.device)
         self.faces = scene.topology.faces.int().contiguous()
-        self.positions = _clip(scene.camera.project(scene.vertices)).contiguous()
+        self.positions = clip_positions(scene.camera.project(scene.vertices)).contiguous()
         self.colors = colors_of(scene).contiguous()
 
     def draw(self, positions: Tensor, colors: Tensor) -> tuple[Tensor, Tensor]:
@@ -50,11 +50,12 @@ class Nvdiffrast:
         assert off.quantile(0.99) < 1e-3, f"nvdiffrast draws another picture: {off.max()}"
 
 
-def _clip(positions: Tensor) -> Tensor:
+def clip_positions(positions: Tensor) -> Tensor:
     """Pixels and depth [B, V, 3] as clip coordinates [B, V, 4], with w = depth, between planes around the mesh."""
     H, W = SIZE
     x, y, depth = positions.unbind(-1)
-    near, far = 0.9 * depth.min(), 1.1 * depth.max()
+    # for each image by itself, so that its numbers do not depend on the batch
+    near, far = 0.9 * depth.amin(1, keepdim=True), 1.1 * depth.amax(1, keepdim=True)
     z = ((far + near) * depth - 2 * far * near) / (far - near)
     return torch.stack([(2 * x / W - 1) * depth, (2 * y / H - 1) * depth, z, depth], -1)
 

@@ -84,6 +84,12 @@ def turns(mesh: str, batch: int, device: str) -> list[Scene]:
     return parts
 
 
+def ndc(scene: Scene) -> Tensor:
+    """The vertices [B, V, 3] in PyTorch3D's frame: x left, y up, from -1 to 1."""
+    positions, half = scene.camera.project(scene.vertices), SIZE[0] / 2
+    return torch.stack([1 - positions[..., 0] / half, 1 - positions[..., 1] / half, positions[..., 2]], -1)
+
+
 def cotangent(batch: int, *shape: int) -> Tensor:
     """A gradient for an output [B, *shape], the same for an image whatever the batch."""
     draw = lambda b: torch.randn(shape, generator=torch.Generator().manual_seed(b))

@@ -72,11 +72,24 @@ def renderer() -> dict[str, Target]:
             "MB",
             at_least=False,
         ),
+        "compat.pytorch3d/recorded": Target(
+            "compat.pytorch3d.rasterize_meshes forward against PyTorch3D's recorded 14.7 s an image", 5000, "times"
+        ),
+        "compat.pytorch3d/render_sh": Target(
+            "compat.pytorch3d.rasterize_meshes forward, as a part of render_sh's time", 1.3, "times", at_least=False
+        ),
+        "compat.sim3dr": Target("compat.sim3dr rasterize per image and thread", 2.8, "ms", at_least=False),
         "fit": Target("focus fit of the demo's photo, 10k vertices, two threads", 20, "s", at_least=False),
         "fit/rmse": Target("its photometric RMSE inside the mask, of 255 levels", None, "levels"),
         "fit/inliers": Target("the part of its render that the mask covers", None, "%"),
         "forward/cuda": Target("render_sh forward of the batch on an H100", 100, "us", at_least=False, needs="cuda"),
         "backward/cuda": Target("render_sh backward of the batch on an H100", 150, "us", at_least=False, needs="cuda"),
+        "compat.nvdiffrast/cuda": Target(
+            "compat.nvdiffrast rasterize + interpolate, forward + backward, against nvdiffrast",
+            1.5,
+            "times",
+            needs="cuda",
+        ),
     }
 
 

@@ -92,6 +92,60 @@ def rasterize_grad(
     /,
     *scratch: Tensor,  # CUDA only: first, sums
 ) -> None: ...
+def rasterize_clip(
+    positions: Tensor,
+    faces: Tensor,
+    ranges: Tensor | None,
+    behind: Tensor | None,
+    face_index: Tensor,
+    barycentrics: Tensor,
+    depth: Tensor,
+    derivatives: Tensor | None,
+    nearest: Tensor,
+    threads: int,
+    /,
+    *scratch: Tensor,  # CUDA only: points, spill
+) -> None: ...
+def rasterize_clip_grad(
+    grad_barycentrics: Tensor | None,
+    grad_derivatives: Tensor | None,
+    positions: Tensor,
+    faces: Tensor,
+    offsets: Tensor,
+    corners: Tensor,
+    face_index: Tensor,
+    grad_positions: Tensor,
+    threads: int,
+    /,
+    *scratch: Tensor,  # CUDA only: first, sums
+) -> None: ...
+def rasterize_ndc(
+    positions: Tensor,
+    faces: Tensor,
+    outs: tuple[Tensor, ...],
+    pixels: Tensor | None,
+    keys: Tensor | None,
+    spill: Tensor | None,
+    cull: int,
+    perspective: bool,
+    clip: bool,
+    threads: int,
+    /,
+) -> None: ...
+def rasterize_ndc_grad(
+    grads: tuple[Tensor | None, ...],
+    positions: Tensor,
+    faces: Tensor,
+    offsets: Tensor,
+    corners: Tensor,
+    face_index: Tensor,
+    grad_positions: Tensor,
+    perspective: bool,
+    clip: bool,
+    threads: int,
+    /,
+    *scratch: Tensor,  # CUDA only: first, sums
+) -> None: ...
 def interpolate(
     attributes: Tensor, faces: Tensor, face_index: Tensor, barycentrics: Tensor, out: Tensor, threads: int, /
 ) -> None: ...

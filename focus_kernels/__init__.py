@@ -7,6 +7,8 @@ from .ops.interpolate import interpolate
 from .ops.masked_pixel_loss import inlier_mask, masked_pixel_loss
 from .ops.neighbor_min_loss import neighbor_min_loss
 from .ops.rasterize import Raster, rasterize
+from .ops.rasterize_clip import ClipRaster, rasterize_clip
+from .ops.rasterize_ndc import NdcRaster, rasterize_ndc
 from .ops.render_sh import Render, render_sh
 from .ops.shade_sh import shade_sh
 from .ops.vertex_normals import vertex_normals
@@ -14,6 +16,8 @@ from .topology import Topology
 
 __all__ = [
     "Camera",
+    "ClipRaster",
+    "NdcRaster",
     "Raster",
     "Render",
     "Topology",
@@ -24,6 +28,8 @@ __all__ = [
     "masked_pixel_loss",
     "neighbor_min_loss",
     "rasterize",
+    "rasterize_clip",
+    "rasterize_ndc",
     "render_sh",
     "shade_sh",
     "vertex_normals",

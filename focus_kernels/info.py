@@ -19,7 +19,7 @@ from ._extension import _C, why_not
 
 OPS = (
     *("blend", "vertex_normals", "shade_sh", "rasterize", "interpolate", "render_sh", "antialias"),
-    *("masked_pixel_loss", "neighbor_min_loss"),
+    *("masked_pixel_loss", "neighbor_min_loss", "rasterize_clip", "rasterize_ndc"),
 )
 PACKAGES = ("focus-kernels", "torch", "triton", "numpy", "opencv-python", "face-alignment", "dlib-bin")
 DEVICES = ("cpu", "cuda")

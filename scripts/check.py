@@ -27,9 +27,10 @@ sys.path.insert(0, str(ROOT / "tests"))
 from builds import build  # noqa: E402  (tests/ is no package)
 
 SCALAR = ("vertex_normals", "shade_sh", "interpolate")  # no vector code on the CPU
-VECTORS = ("rasterize", "rasterize_rules", "render_sh", "antialias")
+VECTORS = ("rasterize", "rasterize_rules", "rasterize_clip", "rasterize_ndc", "render_sh", "antialias")
 CPU_ONLY = ("blend", "masked_pixel_loss", "neighbor_min_loss")  # vectors; no CUDA, on a GPU Triton runs them
-OTHERS = ("threads", "inputs", "topology", "camera", "compat_focus", "compat_pytorch3d")
+OTHERS = ("threads", "inputs", "topology", "camera")
+OTHERS += ("compat_de*", "compat_focus*", "compat_nvdiffrast*", "compat_pytorch3d*", "compat_sim3dr")  # run kernels
 
 
 def files(*names: str) -> tuple[str, ...]:

@@ -6,12 +6,13 @@ from functools import partial
 from importlib import import_module
 
 import torch
-from meshes import generator, scene, soup, sphere, topology
+from meshes import generator, scene, soup, sphere, to_clip, to_ndc, topology
 from neighbors import AUTHORS_NEIGHBOR, neighbor_margin
 from tolerances import margin
 from torch import Tensor
 
 import focus_kernels as fk
+from focus_kernels.ops.rasterize_clip import ref as clip_ref
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,35 @@ def _rasterize(perspective: bool, seed: int) -> Case:
     assert margin(positions, faces, size) > 1e-4  # finite differences must not change what is seen
     name = "rasterize-" + ("perspective" if perspective else "affine")
     return Case(name, "rasterize", faces, 15, {"positions": positions}, call)
+
+
+def _rasterize_clip(name: str, derivatives: bool, seed: int, scale: float) -> Case:
+    size = (7, 9)
+
+    def call(mesh, positions):
+        raster = fk.rasterize_clip(positions, mesh, size, derivatives=derivatives)
+        return (raster.barycentrics, raster.derivatives) if derivatives else (raster.barycentrics,)
+
+    positions, faces = soup(seed, 3, 6, size, scale)
+    # As above: finite differences must not change what corners are rounded to.
+    assert ((positions[..., :2] * 16).frac().abs() - 0.5).abs().min() > 1e-4
+    positions = to_clip(positions, size)
+    # Nor are weights that are clamped what their gradient says.
+    index, weights = clip_ref.forward(positions, faces.int(), *size, None, None, False)[:2]
+    weights = weights[index >= 0]
+    assert weights.min() > 1e-4 and weights.sum(-1).max() < 1 - 1e-4
+    return Case(f"rasterize_clip-{name}", "rasterize_clip", faces, 18, {"positions": positions}, call)
+
+
+def _rasterize_ndc(name: str, seed: int, **options) -> Case:
+    size = (7, 9)
+
+    def call(mesh, positions):
+        return tuple(fk.rasterize_ndc(positions, mesh, size, **options)[1:])
+
+    positions, faces = soup(seed, 3, 5, size, scale=0.9)
+    assert margin(positions, faces, size) > 1e-4  # as above
+    return Case(f"rasterize_ndc-{name}", "rasterize_ndc", faces, 15, {"positions": to_ndc(positions, size)}, call)
 
 
 def _interpolate() -> Case:
@@ -166,6 +196,9 @@ CASES = [
     _shade_sh("focus"),
     _rasterize(True, 20),
     _rasterize(False, 21),
+    _rasterize_ndc("affine", 21),
+    _rasterize_ndc("perspective", 20, perspective_correct=True, cull_backfaces=True),
+    _rasterize_ndc("clipped", 21, clip_barycentrics=True),
     _interpolate(),
     _render_sh("perspective"),
     _render_sh("orthographic", orthographic=True),
@@ -180,6 +213,8 @@ CASES = [
     _neighbor_min_loss("paper", (4, 5), 90),
     _neighbor_min_loss("mask_mean", (3, 4), 290, search="target", power=1, reduction="mask_mean"),
     _neighbor_min_loss("images", (4, 3), 290, masking="images", reduction="mask_mean"),
+    _rasterize_clip("weights", False, 23, scale=0.6),
+    _rasterize_clip("derivatives", True, 38, scale=1.2),
     _neighbor_min_loss("authors", (6, 6), 320, reduction="none", **AUTHORS_NEIGHBOR),
 ]
 # Of ops whose GPU kernels are CUDA's, which agree with the CPU's to the bit and can be emulated.

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import torch
 from fuzzing import WILD, Listed, Seeded, dtypes, made, options
 from hypothesis import strategies as st
-from meshes import generator
+from meshes import generator, to_clip, to_ndc
 from torch import Tensor
 
 import focus_kernels as fk
@@ -125,6 +125,39 @@ def _rasterize(scene: Scene, device: str) -> Call:
     positions, net = made(scene.mesh, scene.dtype, device)
     call = lambda positions: tuple(fk.rasterize(positions, net, scene.mesh.size, **scene.rule))
     return Call("rasterize", {"positions": positions}, call)
+
+
+def _rasterize_clip(scene: Scene, device: str) -> Call:
+    """Two layers: the nearest of all faces, and behind it that of a part of them."""
+    positions, net = made(scene.mesh, scene.dtype, device)
+    first = scene.seed % (net.num_faces + 1)
+    part = torch.tensor([first, max(0, net.num_faces - first - scene.seed % 3)], dtype=torch.int32)
+
+    def call(positions):
+        layers, behind, ranges = [], None, None
+        for _ in range(2):
+            seen = fk.rasterize_clip(
+                positions, net, scene.mesh.size, ranges=ranges, derivatives=scene.focus, behind=behind
+            )
+            covered = torch.where(seen.face_index >= 0, seen.nearest, 0)
+            layers += [seen.face_index, seen.barycentrics, seen.depth, covered]
+            layers += [seen.derivatives] if scene.focus else []
+            behind, ranges = seen.nearest, part.expand(len(positions), 2)
+        return tuple(layers)
+
+    return Call("rasterize_clip", {"positions": to_clip(positions, scene.mesh.size, scene.orthographic)}, call)
+
+
+def _rasterize_ndc(scene: Scene, device: str) -> Call:
+    net = fk.Topology(scene.mesh.faces(), scene.mesh.positions(torch.float64).shape[1]).to(device)
+    positions = to_ndc(scene.mesh.positions(torch.float64), scene.mesh.size).to(device, scene.dtype)
+    options = {
+        "perspective_correct": scene.rule["perspective_correct"],
+        "clip_barycentrics": scene.focus,
+        "cull_backfaces": scene.rule["cull"] == "back",
+    }
+    call = lambda positions: tuple(fk.rasterize_ndc(positions, net, scene.mesh.size, **options))
+    return Call("rasterize_ndc", {"positions": positions}, call)
 
 
 def _interpolate(scene: Scene, device: str) -> Call:
@@ -260,6 +293,8 @@ OPS: dict[str, Callable[[Scene, str], Call]] = {
     "vertex_normals": _vertex_normals,
     "shade_sh": _shade_sh,
     "rasterize": _rasterize,
+    "rasterize_clip": _rasterize_clip,
+    "rasterize_ndc": _rasterize_ndc,
     "interpolate": _interpolate,
     "render_sh": _render_sh,
     "antialias": _antialias,

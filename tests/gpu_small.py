@@ -8,7 +8,7 @@ import sys
 
 import torch
 from cases import Case
-from meshes import generator, scene, soup, sphere
+from meshes import generator, scene, soup, sphere, to_clip, to_ndc
 from torch import Tensor
 
 import focus_kernels as fk
@@ -60,6 +60,33 @@ def _rasterize(name: str, **options) -> Case:
     return Case(f"rasterize-{name}", "rasterize", faces, positions.shape[1], {"positions": positions}, call)
 
 
+def _rasterize_clip(name: str) -> Case:
+    """The same, and faces that cross the border of the view; behind them a second layer, of a part of the faces."""
+    size, F = (37, 53), 240
+    shapes = ((15, F, 0.15), (16, 12, 1.5))
+    positions = torch.cat([to_clip(soup(seed, 2, n, size, scale)[0], size) for seed, n, scale in shapes], 1)
+    faces = torch.arange(positions.shape[1]).reshape(-1, 3)
+
+    def call(mesh, positions):
+        front = fk.rasterize_clip(positions, mesh, size, derivatives=True)
+        ranges = (50 * torch.arange(4, device=mesh.device, dtype=torch.int32)).view(2, 2)[: len(positions)]
+        back = fk.rasterize_clip(positions, mesh, size, ranges=ranges, behind=front.nearest)
+        return front.barycentrics, front.derivatives, back.barycentrics
+
+    return Case(f"rasterize_clip-{name}", "rasterize_clip", faces, positions.shape[1], {"positions": positions}, call)
+
+
+def _rasterize_ndc(name: str, **options) -> Case:
+    """Boxes of all kinds, as above."""
+    size, scene = (37, 53), _rasterize("boxes")
+
+    def call(mesh, positions):
+        return tuple(fk.rasterize_ndc(positions, mesh, size, **options)[1:])
+
+    inputs = {"positions": to_ndc(scene.inputs["positions"], size)}
+    return Case(f"rasterize_ndc-{name}", "rasterize_ndc", scene.faces, scene.num_vertices, inputs, call)
+
+
 def _interpolate(name: str, F: int, size: tuple[int, int], scale: float, C: int) -> Case:
     positions, faces = soup(7, 2, F, size, scale)
 
@@ -99,6 +126,8 @@ _RENDER += ("normals_grad_kernel", "parts_kernel")
 _NORMALS = ("normals_kernel", "normal_sums_grad_kernel", "normal_vertices_grad_kernel")
 _SHADE = ("shade_kernel", "shade_grad_kernel", "shade_parts_kernel")
 _RASTER = (*DRAW, *SEEN, "gather_positions_kernel")
+_CLIP = (*DRAW[:2], "points_kernel", "find_crossing_kernel", "draw_crossing_kernel", "resolve_clip_kernel", *SEEN)
+_CLIP += ("gather_clip_kernel",)
 _SMOOTH = (*DRAW, "find_edges_kernel", "blend_edges_kernel", "image_grad_kernel", "seen_edges_kernel")
 _SMOOTH += ("silhouette_grad_kernel",)
 _WEIGHTS = (*_RASTER, "interpolate_kernel", "weights_grad_kernel")
@@ -111,6 +140,9 @@ KERNELS_OF = [
     (_shade_sh("focus"), _SHADE),
     (_rasterize("perspective", cull=None), _RASTER),
     (_rasterize("affine", coverage="inclusive", perspective_correct=False, tie="highest"), _RASTER),
+    (_rasterize_clip("layers"), _CLIP),
+    (_rasterize_ndc("affine"), ("to_pixels_kernel", *_RASTER)),
+    (_rasterize_ndc("perspective", perspective_correct=True), ("to_pixels_kernel", *_RASTER)),
     # Faces seen in more and in fewer than 64 samples; channels in two chunks.
     (_interpolate("by_warps", F=60, size=(40, 50), scale=0.6, C=6), (*_WEIGHTS, "gather_small_kernel")),
     (_interpolate("by_blocks", F=2, size=(40, 50), scale=2.0, C=3), (*_WEIGHTS, "gather_large_kernel")),

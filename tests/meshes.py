@@ -51,6 +51,21 @@ def soup(seed: int, B: int, F: int, size: tuple[int, int], scale: float = 0.4) -
     return torch.cat([xy, z], -1).reshape(B, 3 * F, 3), torch.arange(3 * F).reshape(F, 3)
 
 
+def to_clip(positions: Tensor, size: tuple[int, int], orthographic: bool = False) -> Tensor:
+    """Clip space [B, V, 4] of positions [B, V, 3] in pixels, where the view ends at depths of about 1 and 20."""
+    x, y, z = positions.unbind(-1)
+    w = torch.ones_like(z) if orthographic else z
+    depth = z / 10 - 1.1 if orthographic else 1.1 * z - 2
+    return torch.stack([(x * 2 / size[1] - 1) * w, (y * 2 / size[0] - 1) * w, depth, w], -1)
+
+
+def to_ndc(positions: Tensor, size: tuple[int, int]) -> Tensor:
+    """Positions [..., 3] in pixels, in PyTorch3D's frame: x left, y up, the shorter side spans [-1, 1]."""
+    (H, W), scale = size, min(size) / 2
+    x, y, z = positions.unbind(-1)
+    return torch.stack([(W / 2 - x) / scale, (H / 2 - y) / scale, z], -1)
+
+
 def scene(seed: int, B: int, rings: int, size: tuple[int, int], orthographic: bool = False) -> dict:
     """A bumpy ball for `render_sh`: vertices, albedo, sh_coeffs, K, R, t (all with batch B), and faces."""
     g = generator(seed)

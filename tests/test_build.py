@@ -15,6 +15,7 @@ import pytest
 from focus_kernels import info
 
 ROOT = Path(__file__).resolve().parents[1]
+PYPROJECT = ROOT / "pyproject.toml"
 SOURCES = (
     "CMakeLists.txt",
     "LICENSE",
@@ -199,6 +200,19 @@ def test_info_knows_which_gpus_the_kernels_run_on(archs, capability, expected):
     assert info.runs_on(archs, capability) is expected
 
 
+def python_files(root):
+    folders = (root / "focus", root / "focus_kernels")
+    return {path.relative_to(root).as_posix() for folder in folders for path in folder.rglob("*.py")}
+
+
+def test_every_folder_of_python_is_a_package_that_goes_into_the_wheel():
+    setuptools = pytest.importorskip("setuptools")
+    (line,) = re.findall(r"^\[tool\.setuptools\.packages\.find\]\ninclude = (.+)$", PYPROJECT.read_text(), re.MULTILINE)
+    packages = set(setuptools.find_packages(ROOT, include=ast.literal_eval(line)))
+    assert {name.rpartition("/")[0].replace("/", ".") for name in python_files(ROOT)} == packages
+    assert {"focus.compat", "focus_kernels.compat", "focus_kernels.compat.focus"} <= packages
+
+
 @pytest.mark.slow
 def test_wheel_builds_without_torch_and_imports(tree, build_tools, tmp_path):
     """A whole build from the source archive, in isolation, then an import in an environment without torch."""
@@ -210,6 +224,7 @@ def test_wheel_builds_without_torch_and_imports(tree, build_tools, tmp_path):
     assert result.returncode == 0, result.stdout + result.stderr
     (wheel,) = wheels.glob("*.whl")
     shutil.unpack_archive(wheel, tmp_path / "unpacked", "zip")
+    assert python_files(tmp_path / "unpacked") == python_files(tree)
     (binary,) = (tmp_path / "unpacked").glob("focus_kernels/_C.*.so")
     code = (
         "import importlib.util as u, sys;"

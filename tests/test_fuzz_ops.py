@@ -105,7 +105,8 @@ def test_bad_arguments_raise_and_name_themselves(op, device, scene, victim, how)
         "type": lambda: (None, 3, "face", value.cpu().tolist(), value.cpu().double().numpy())[victim % 5],
         "batch": lambda: torch.cat([value] * (2 + victim % 2)),
     }[how]()
-    free = {("vertex_normals", "vertices"), ("rasterize", "positions")} | {(op, "background")}
+    free = {("vertex_normals", "vertices"), (op, "background")}
+    free |= {(name, "positions") for name in ("rasterize", "rasterize_clip", "rasterize_ndc")}
     if (how == "batch" and (op, name) in free) or (name == "background" and how in ("type", "batch")):
         return  # a batch of another size is a batch; a background may be None
     if op == "blend" and (name, how) in (("coeffs", "batch"), ("basis", "batch"), ("basis", "dtype")):

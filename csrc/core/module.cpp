@@ -11,11 +11,13 @@ void bind_blend(pybind11::module_&);
 void bind_vertex_normals(pybind11::module_&);
 void bind_shade_sh(pybind11::module_&);
 void bind_rasterize(pybind11::module_&);
+void bind_rasterize_ndc(pybind11::module_&);
 void bind_interpolate(pybind11::module_&);
 void bind_render_sh(pybind11::module_&);
 void bind_antialias(pybind11::module_&);
 void bind_masked_pixel_loss(pybind11::module_&);
 void bind_neighbor_min_loss(pybind11::module_&);
+void bind_rasterize_clip(pybind11::module_&);
 #ifdef FOCUS_CUDA_EMULATION
 void bind_cuda_emulation(pybind11::module_&);
 #endif
@@ -39,9 +41,11 @@ PYBIND11_MODULE(_C, m) {
   focus::bind_vertex_normals(m);
   focus::bind_shade_sh(m);
   focus::bind_rasterize(m);
+  focus::bind_rasterize_ndc(m);
   focus::bind_interpolate(m);
   focus::bind_render_sh(m);
   focus::bind_antialias(m);
   focus::bind_masked_pixel_loss(m);
   focus::bind_neighbor_min_loss(m);
+  focus::bind_rasterize_clip(m);
 }

@@ -19,6 +19,12 @@ struct RasterRule {
   bool highest;      // the highest face index wins a depth tie, else the lowest
 };
 
+// What rasterize_ndc adds to it, in px^2: a triangle is dropped when its doubled area is at most `least_area`, and its
+// depth is multiplied by area / (area - bias) before it is compared. `bias` is at most `least_area`; 0 = off.
+struct AreaRule {
+  double least_area = 0, bias = 0;
+};
+
 template <class T>
 struct RasterizeParams {
   const T* positions;    // [B, V, 3] x px, y px, depth
@@ -31,6 +37,9 @@ struct RasterizeParams {
   int threads;     // CPU only
   uint64_t* keys;  // CUDA only: [B, H, W] scratch
   int64_t* spill;  // CUDA only: [B * F + 1] scratch, the large triangles; spill[0] counts them
+  // CUDA only, of rasterize_clip:
+  const double* behind = nullptr;   // [B, H, W] or null: only what is farther than this is seen
+  const int32_t* ranges = nullptr;  // [B, 2] or null: the first face and the number of faces of each image
 };
 
 template <class T>

@@ -5,6 +5,8 @@
 // Winners are found by integer minima, whose order does not matter: the result does not depend on how threads are
 // scheduled.
 #pragma once
+#include <type_traits>
+
 #include "core/cuda.cuh"
 #include "rasterize/rasterize_math.h"
 
@@ -71,12 +73,16 @@ __device__ __forceinline__ void lower(uint64_t* key, uint64_t value) {
   atomicMin(reinterpret_cast<unsigned long long*>(key), static_cast<unsigned long long>(value));
 }
 
-// First pass. Depths are positive, so their bits order as they do. float32 packs them over the face id, and one minimum
-// decides both; no load before it, since a face mesh has hardly more samples than covered pixels.
+// First pass; has() says whether an image has a face. Depths are positive, so their bits order as they do. float32
+// packs them over the face id, and one minimum decides both; no load before it, since a face mesh has hardly more
+// samples than covered pixels.
 template <class S>
 struct Nearest {
   using T = S;
+  using Params = RasterizeParams<T>;
   static constexpr bool kFirst = true;
+  static constexpr int kBlocks = sizeof(T) == 4 ? kAnyBlocks : 2;  // of draw_kernel, in __launch_bounds__
+  __device__ static bool has(const RasterizeParams<T>&, int64_t, int64_t) { return true; }
   __device__ static void put(const RasterizeParams<T>& p, int64_t at, T depth, int32_t id) {
     if constexpr (sizeof(T) == 4)
       lower(p.keys + at, bits_of(depth) << 32 | static_cast<uint32_t>(p.rule.highest ? ~id : id));
@@ -89,7 +95,10 @@ struct Nearest {
 // background, -1, and the largest of unsigned integers.
 struct Winner {
   using T = double;
+  using Params = RasterizeParams<T>;
   static constexpr bool kFirst = false;
+  static constexpr int kBlocks = 2;
+  __device__ static bool has(const RasterizeParams<T>&, int64_t, int64_t) { return true; }
   __device__ static void put(const RasterizeParams<T>& p, int64_t at, T depth, int32_t id) {
     if (bits_of(depth) != p.keys[at]) return;
     if (p.rule.highest)
@@ -99,24 +108,47 @@ struct Winner {
   }
 };
 
-template <class Pass, class T>
-__device__ __forceinline__ void draw_sample(const RasterizeParams<T>& p, const Triangle<T>& t, T area, int64_t b,
-                                            int32_t id, int64_t row, int64_t column) {
+// With an AreaRule as rasterize_ndc has it.
+template <class T>
+struct AreaParams : RasterizeParams<T> {
+  AreaRule areas;
+};
+template <class T>
+__device__ __forceinline__ bool large_enough(const RasterizeParams<T>&, const Triangle<T>&, T) {
+  return true;
+}
+template <class T>
+__device__ __forceinline__ bool large_enough(const AreaParams<T>& p, const Triangle<T>& t, T area) {
+  return exceeds(t, area, p.areas.least_area);
+}
+template <class T>
+__device__ __forceinline__ T drawn_depth(const RasterizeParams<T>& p, const Triangle<T>& t, T, const T e[3]) {
+  return depth_at(t, e, p.rule.perspective);
+}
+template <class T>
+__device__ __forceinline__ T drawn_depth(const AreaParams<T>& p, const Triangle<T>& t, T area, const T e[3]) {
+  const T depth = depth_at(t, e, p.rule.perspective);
+  return p.areas.bias > 0 ? depth * bias_factor(t, area, p.areas.bias) : depth;
+}
+
+template <class Pass, class Params, class T>
+__device__ __forceinline__ void draw_sample(const Params& p, const Triangle<T>& t, T area, int64_t b, int32_t id,
+                                            int64_t row, int64_t column) {
   T e[3];
   if (covers(t, area, static_cast<T>(column) + T(0.5), static_cast<T>(row) + T(0.5), p.rule.coverage, e))
-    Pass::put(p, (p.H * b + row) * p.W + column, depth_at(t, e, p.rule.perspective), id);
+    Pass::put(p, (p.H * b + row) * p.W + column, drawn_depth(p, t, area, e), id);
 }
 
 template <class Pass>
-__global__ void __launch_bounds__(kThreads, sizeof(typename Pass::T) == 4 ? kAnyBlocks : 3)
-    draw_kernel(RasterizeParams<typename Pass::T> p) {
+__global__ void __launch_bounds__(kThreads, Pass::kBlocks) draw_kernel(typename Pass::Params p) {
   using T = typename Pass::T;
   const int64_t f = thread();
   if (f >= p.F) return;
   for (int64_t b = blockIdx.y; b < p.B; b += gridDim.y) {
+    if (!Pass::has(p, b, f)) continue;
     const Triangle<T> t = load_triangle(p.positions + 3 * p.V * b, p.faces + 3 * f);
     const T area = signed_area(t);
-    if (!faces_us(area, p.rule.cull)) continue;
+    if (!faces_us(area, p.rule.cull) || !large_enough(p, t, area)) continue;
     const Box box = sample_box(t, p.H, p.W);
     if (box.empty() || !all_drawable(t)) continue;
     if (box.samples() > kInlineSamples) {
@@ -135,7 +167,7 @@ __global__ void __launch_bounds__(kThreads, sizeof(typename Pass::T) == 4 ? kAny
 // The listed triangles, a block each. The length of the list is read here, so the host need not know it.
 template <class Pass>
 __global__ void __launch_bounds__(kThreads, sizeof(typename Pass::T) == 4 ? kAnyBlocks : 2)
-    draw_spilled_kernel(RasterizeParams<typename Pass::T> p) {
+    draw_spilled_kernel(typename Pass::Params p) {
   using T = typename Pass::T;
   const int64_t count = p.spill[0];
   for (int64_t i = blockIdx.x; i < count; i += gridDim.x) {
@@ -150,7 +182,7 @@ __global__ void __launch_bounds__(kThreads, sizeof(typename Pass::T) == 4 ? kAny
 }
 
 template <class Pass>
-void draw_pass(const RasterizeParams<typename Pass::T>& p, cudaStream_t stream) {
+void draw_pass(const typename Pass::Params& p, cudaStream_t stream) {
   const int64_t most = p.B * p.F;
   const dim3 blocks(most < kSpillBlocks ? static_cast<unsigned>(most) : kSpillBlocks);
   FOCUS_KERNEL(draw_kernel<Pass>, grid(p.F, p.B), kThreads, 0, stream, p);
@@ -158,16 +190,17 @@ void draw_pass(const RasterizeParams<typename Pass::T>& p, cudaStream_t stream) 
 }
 
 // Fills p.keys, and p.face_index in float64.
-template <class T>
-void draw(const RasterizeParams<T>& p, cudaStream_t stream) {
+template <template <class> class First = Nearest, class Second = Winner, class Params>
+void draw(const Params& p, cudaStream_t stream) {
+  using T = std::remove_const_t<std::remove_pointer_t<decltype(p.positions)>>;
   const int64_t pixels = p.B * p.H * p.W;
   if (pixels == 0) return;
   fill_bytes(p.keys, 0xFF, pixels, stream);
   fill_bytes(p.spill, 0, 1, stream);
-  draw_pass<Nearest<T>>(p, stream);
+  draw_pass<First<T>>(p, stream);
   if constexpr (sizeof(T) == 8) {
     fill_bytes(p.face_index, 0xFF, pixels, stream);
-    draw_pass<Winner>(p, stream);
+    draw_pass<Second>(p, stream);
   }
 }
 

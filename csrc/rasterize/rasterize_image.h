@@ -3,6 +3,7 @@
 #pragma once
 #include <algorithm>
 #include <cstdint>
+#include <cstring>
 #include <limits>
 
 #include "core/scratch.h"
@@ -22,14 +23,30 @@ struct DepthBuffer<float> {
 
 template <>
 struct DepthBuffer<double> {
-  double* depth;  // [H * W]
-  int32_t* id;    // [H * W]
+  double* depth;                   // [H * W]
+  int32_t* id;                     // [H * W]
+  const double* behind = nullptr;  // [H * W] or null: only what is farther than this is put
 };
 
 inline void take(Carve& c, int64_t pixels, DepthBuffer<float>& b) { b.keys = c.take<uint64_t>(pixels); }
 inline void take(Carve& c, int64_t pixels, DepthBuffer<double>& b) {
   b.depth = c.take<double>(pixels);
   b.id = c.take<int32_t>(pixels);
+}
+
+static inline void put(const DepthBuffer<float>& b, int64_t pixel, float depth, int32_t id, bool highest) {
+  uint32_t bits;
+  std::memcpy(&bits, &depth, sizeof bits);
+  uint64_t key = uint64_t{bits} << 32 | static_cast<uint32_t>(highest ? ~id : id);
+  if (key < b.keys[pixel]) b.keys[pixel] = key;
+}
+static inline void put(const DepthBuffer<double>& b, int64_t pixel, double depth, int32_t id, bool highest) {
+  if (b.behind != nullptr && !(depth > b.behind[pixel])) return;
+  double old = b.depth[pixel];
+  if (depth < old || (depth == old && (b.id[pixel] < 0 || (highest ? id > b.id[pixel] : id < b.id[pixel])))) {
+    b.depth[pixel] = depth;
+    b.id[pixel] = id;
+  }
 }
 
 // Into how many stripes to cut each image, so that few images keep many threads busy.
@@ -59,6 +76,7 @@ struct RasterImage {
   int64_t first_row, last_row;  // the stripe [first_row, last_row) to draw and resolve
   RasterRule rule;
   DepthBuffer<T> buffer;
+  AreaRule areas = {};
 };
 
 template <class T>

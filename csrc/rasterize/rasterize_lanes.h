@@ -1,6 +1,7 @@
 // Triangles and samples in vectors, as rasterize_math.h has them one by one. For files of core/simd.h only.
 #pragma once
 #include "core/simd.h"
+#include "rasterize/rasterize_image.h"
 #include "rasterize/rasterize_math.h"
 
 namespace focus {
@@ -17,6 +18,16 @@ inline Corners<V> load_corners(const typename V::T* points, const int32_t* corne
   Corners<V> c;
   for (int k = 0; k < 3; ++k) V::rows(points, corner0 + k, stride, c.x[k], c.y[k], c.z[k]);
   return c;
+}
+
+template <class T>
+inline Triangle<T> load_triangle(const T* points, const int32_t* face) {
+  Triangle<T> t;
+  for (int k = 0; k < 3; ++k) {
+    const T* row = points + int64_t{4} * face[k];
+    t.v[k] = {row[0], row[1], row[2]};
+  }
+  return t;
 }
 
 // The corners of V::width faces; face 0's where there is none (-1).
@@ -63,6 +74,34 @@ inline V covered_edges(const typename V::T* points, const int32_t* corner, const
   V sum = (e[0] + e[1]) + e[2];
   for (int i = 0; i < 3; ++i) e[i] = e[i].abs();
   return sum;
+}
+
+// The ids and depths of V::width pixels, -1 and 0 where there is none; returns the covered ones as bits.
+template <class V>
+inline unsigned read_pixels(const DepthBuffer<float>& b, int64_t pixel, bool highest, int32_t* id, float* depth) {
+  const uint64_t* keys = b.keys + pixel;
+  uint64_t all = ~uint64_t{0};
+  for (int lane = 0; lane < V::width; ++lane) all &= keys[lane];
+  if (all == ~uint64_t{0}) {
+    std::memset(id, 0xFF, sizeof(int32_t) * V::width);
+    std::memset(depth, 0, sizeof(float) * V::width);
+    return 0;
+  }
+  unsigned covered = 0;
+  for (int lane = 0; lane < V::width; ++lane) {
+    const bool some = keys[lane] != ~uint64_t{0};
+    const uint32_t bits = some ? static_cast<uint32_t>(keys[lane] >> 32) : 0, low = static_cast<uint32_t>(keys[lane]);
+    std::memcpy(depth + lane, &bits, sizeof bits);
+    id[lane] = some ? static_cast<int32_t>(highest ? ~low : low) : -1;
+    covered |= static_cast<unsigned>(some) << lane;
+  }
+  return covered;
+}
+template <class V>
+inline unsigned read_pixels(const DepthBuffer<double>& b, int64_t pixel, bool, int32_t* id, double* depth) {
+  *id = b.id[pixel];
+  *depth = *id >= 0 ? b.depth[pixel] : 0;
+  return *id >= 0;
 }
 
 }  // namespace

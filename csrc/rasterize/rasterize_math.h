@@ -70,6 +70,25 @@ FOCUS_HD bool faces_us(T area, int cull) {
   return cull == kCullBack ? area < 0 : cull == kCullFront ? area > 0 : area < 0 || area > 0;
 }
 
+template <class T>
+FOCUS_HD double sure_area(const Triangle<T>& t) {
+  return Edge<double>::sure(t.v[1].x, t.v[1].y, t.v[2].x, t.v[2].y, t.v[0].x, t.v[0].y);
+}
+
+// Whether the doubled area, of which `area` is the float, is more than `least`; decided in double near it.
+template <class T>
+FOCUS_HD bool exceeds(const Triangle<T>& t, T area, double least) {
+  return std::fabs(area) > T(2 * least) || std::fabs(sure_area(t)) > least;
+}
+
+// area / (area - bias) of a triangle whose doubled area exceeds `bias`: positive and finite.
+template <class T>
+FOCUS_HD T bias_factor(const Triangle<T>& t, T area, double bias) {
+  if (std::fabs(area) > T(2 * bias)) return area / (area - T(bias));
+  double sure = sure_area(t);
+  return static_cast<T>(sure / (sure - bias));
+}
+
 // Whether samples exactly on the edge a -> b (clockwise) belong to its triangle.
 template <class T>
 FOCUS_HD bool owns_edge(const Vec3<T>& a, const Vec3<T>& b, int coverage) {
@@ -117,6 +136,21 @@ FOCUS_HD void barycentrics_at(const Triangle<T>& t, const T e[3], bool perspecti
   for (int i = 0; i < 3; ++i) b[i] = b[i] / sum;
 }
 
+// Gradient to x and y of the corners, from those to edges().
+template <class T>
+FOCUS_HD void edges_grad(const Triangle<T>& t, T px, T py, const T grad_e[3], Vec3<T> grad[3]) {
+  T x[3], y[3];
+  for (int i = 0; i < 3; ++i) {
+    x[i] = t.v[i].x - px;
+    y[i] = t.v[i].y - py;
+  }
+  for (int i = 0; i < 3; ++i) {  // e[j] = x[k] y[l] - y[k] x[l] for (j, k, l) cyclic
+    int k = (i + 1) % 3, l = (i + 2) % 3;
+    grad[i].x = grad_e[l] * y[k] - grad_e[k] * y[l];
+    grad[i].y = grad_e[k] * x[l] - grad_e[l] * x[k];
+  }
+}
+
 // Gradient to the corners, from those to the barycentrics b and the depth d of a covered sample.
 template <class T>
 FOCUS_HD void sample_grad(const Triangle<T>& t, T px, T py, bool perspective, const T grad_b[3], T grad_d,
@@ -148,17 +182,8 @@ FOCUS_HD void sample_grad(const Triangle<T>& t, T px, T py, bool perspective, co
       grad[i].z = grad_d * b[i];
     }
   }
-  T x[3], y[3];
-  for (int i = 0; i < 3; ++i) {
-    grad_e[i] *= sign;
-    x[i] = t.v[i].x - px;
-    y[i] = t.v[i].y - py;
-  }
-  for (int i = 0; i < 3; ++i) {  // e[j] = x[k] y[l] - y[k] x[l] for (j, k, l) cyclic
-    int k = (i + 1) % 3, l = (i + 2) % 3;
-    grad[i].x = grad_e[l] * y[k] - grad_e[k] * y[l];
-    grad[i].y = grad_e[k] * x[l] - grad_e[l] * x[k];
-  }
+  for (int i = 0; i < 3; ++i) grad_e[i] *= sign;
+  edges_grad(t, px, py, grad_e, grad);
 }
 
 // First and last column (or row) whose centre lies in [low, high], cut to [0, size); empty when first > last.

@@ -26,20 +26,6 @@ inline void clear(const DepthBuffer<double>& b, int64_t begin, int64_t end) {
   }
 }
 
-inline void put(const DepthBuffer<float>& b, int64_t pixel, float depth, int32_t id, bool highest) {
-  uint32_t bits;
-  std::memcpy(&bits, &depth, sizeof bits);
-  uint64_t key = uint64_t{bits} << 32 | static_cast<uint32_t>(highest ? ~id : id);
-  if (key < b.keys[pixel]) b.keys[pixel] = key;
-}
-inline void put(const DepthBuffer<double>& b, int64_t pixel, double depth, int32_t id, bool highest) {
-  double old = b.depth[pixel];
-  if (depth < old || (depth == old && (b.id[pixel] < 0 || (highest ? id > b.id[pixel] : id < b.id[pixel])))) {
-    b.depth[pixel] = depth;
-    b.id[pixel] = id;
-  }
-}
-
 template <class V>
 struct Samples {
   V e[3];  // not negative where sure and inside
@@ -68,20 +54,12 @@ inline V depth_lanes(const Corners<V>& c, const V e[3], bool perspective) {
 }
 
 template <class T>
-inline Triangle<T> load_triangle(const T* points, const int32_t* face) {
-  Triangle<T> t;
-  for (int k = 0; k < 3; ++k) {
-    const T* row = points + int64_t{4} * face[k];
-    t.v[k] = {row[0], row[1], row[2]};
-  }
-  return t;
-}
-
-template <class T>
 inline void draw_sample(const RasterImage<T>& r, const Triangle<T>& t, T area, int32_t id, int row, int column) {
   T e[3];
-  if (covers(t, area, column + T(0.5), row + T(0.5), r.rule.coverage, e))
-    put(r.buffer, int64_t{row} * r.W + column, depth_at(t, e, r.rule.perspective), id, r.rule.highest);
+  if (!covers(t, area, column + T(0.5), row + T(0.5), r.rule.coverage, e)) return;
+  T depth = depth_at(t, e, r.rule.perspective);
+  if (r.areas.bias > 0) depth *= bias_factor(t, area, r.areas.bias);
+  put(r.buffer, int64_t{row} * r.W + column, depth, id, r.rule.highest);
 }
 
 // One triangle, pixels in the lanes.
@@ -91,6 +69,9 @@ void draw_large(const RasterImage<typename V::T>& r, int32_t id) {
   Triangle<T> t = load_triangle(r.points, r.faces + int64_t{3} * id);
   T area = signed_area(t);
   if (!faces_us(area, r.rule.cull)) return;
+  if (r.areas.least_area > 0 && !exceeds(t, area, r.areas.least_area)) return;
+  const bool biased = r.areas.bias > 0;
+  const V factor = V::set(biased ? bias_factor(t, area, r.areas.bias) : T(1));
   auto low = [](T a, T b, T c) { return a < b ? (a < c ? a : c) : (b < c ? b : c); };
   auto high = [](T a, T b, T c) { return a > b ? (a > c ? a : c) : (b > c ? b : c); };
   int first_column, last_column, first_row, last_row;
@@ -113,7 +94,8 @@ void draw_large(const RasterImage<typename V::T>& r, int32_t id) {
       unsigned hits = (s.inside & in_row).bits();
       if (hits != 0) {
         T depth[V::width];
-        depth_lanes(c, s.e, r.rule.perspective).store(depth);
+        V z = depth_lanes(c, s.e, r.rule.perspective);
+        (biased ? z * factor : z).store(depth);
         for (; hits != 0; hits &= hits - 1) {
           int lane = __builtin_ctz(hits);
           put(r.buffer, row * r.W + column + lane, depth[lane], id, r.rule.highest);
@@ -143,6 +125,8 @@ inline void draw_small(const RasterImage<typename V::T>& r, const int32_t* ids, 
   V right = V::min((V::max(V::max(c.x[0], c.x[1]), c.x[2]) - half).floor(), V::set(static_cast<T>(r.W - 1)));
   V bottom = V::min((V::max(V::max(c.y[0], c.y[1]), c.y[2]) - half).floor(), V::set(static_cast<T>(r.last_row - 1)));
   typename V::Mask live = V::first(count);
+  const bool biased = r.areas.bias > 0;
+  const V factor = biased ? area / (area - V::set(static_cast<T>(r.areas.bias))) : area;
   for (int dy = 0; dy < kSmall; ++dy) {
     V row = top + V::set(static_cast<T>(dy));
     typename V::Mask rows = live & (row <= bottom);
@@ -157,7 +141,8 @@ inline void draw_small(const RasterImage<typename V::T>& r, const int32_t* ids, 
       T depth[V::width], rowf[V::width], columnf[V::width];
       row.store(rowf);
       column.store(columnf);
-      depth_lanes(c, s.e, r.rule.perspective).store(depth);
+      V z = depth_lanes(c, s.e, r.rule.perspective);
+      (biased ? z * factor : z).store(depth);
       for (; hits != 0; hits &= hits - 1) {
         int lane = __builtin_ctz(hits);
         int64_t pixel = static_cast<int>(rowf[lane]) * r.W + static_cast<int>(columnf[lane]);
@@ -192,6 +177,7 @@ inline void sort_faces(const RasterImage<typename V::T>& r, int32_t face, int co
   V half = V::set(T(0.5)), zero = V::set(0), one = V::set(1);
   typename V::Mask unsure;
   V area = edge_lanes(c.x[1], c.y[1], c.x[2], c.y[2], c.x[0], c.y[0], unsure);  // NaN where a corner is NaN
+  if (r.areas.least_area > 0) unsure = unsure | (area.abs() <= V::set(static_cast<T>(2 * r.areas.least_area)));
   typename V::Mask seen = area < zero;
   if (r.rule.cull == kCullFront) seen = zero < area;
   if (r.rule.cull == kCullNone) seen = seen | (zero < area);
@@ -226,34 +212,6 @@ void draw_image(const RasterImage<typename V::T>& r) {
         draw_small<V>(r, q->ids + k, q->count - k < V::width ? q->count - k : V::width);
     for (int k = 0; k < large.count; ++k) draw_large<V>(r, large.ids[k]);
   }
-}
-
-// The ids and depths of V::width pixels, -1 and 0 where there is none; returns the covered ones as bits.
-template <class V>
-inline unsigned read_pixels(const DepthBuffer<float>& b, int64_t pixel, bool highest, int32_t* id, float* depth) {
-  const uint64_t* keys = b.keys + pixel;
-  uint64_t all = ~uint64_t{0};
-  for (int lane = 0; lane < V::width; ++lane) all &= keys[lane];
-  if (all == ~uint64_t{0}) {
-    std::memset(id, 0xFF, sizeof(int32_t) * V::width);
-    std::memset(depth, 0, sizeof(float) * V::width);
-    return 0;
-  }
-  unsigned covered = 0;
-  for (int lane = 0; lane < V::width; ++lane) {
-    const bool some = keys[lane] != ~uint64_t{0};
-    const uint32_t bits = some ? static_cast<uint32_t>(keys[lane] >> 32) : 0, low = static_cast<uint32_t>(keys[lane]);
-    std::memcpy(depth + lane, &bits, sizeof bits);
-    id[lane] = some ? static_cast<int32_t>(highest ? ~low : low) : -1;
-    covered |= static_cast<unsigned>(some) << lane;
-  }
-  return covered;
-}
-template <class V>
-inline unsigned read_pixels(const DepthBuffer<double>& b, int64_t pixel, bool, int32_t* id, double* depth) {
-  *id = b.id[pixel];
-  *depth = *id >= 0 ? b.depth[pixel] : 0;
-  return *id >= 0;
 }
 
 // V::width pixels from `column` on.

@@ -22,16 +22,20 @@ PER_DEVICE = tuple(
             "antialias",
             "backends",
             "blend",
-            "compat_focus",
-            "compat_pytorch3d",
             "interpolate",
             "rasterize",
+            "rasterize_clip",
             "rasterize_rules",
+            "rasterize_ndc",
             "masked_pixel_loss",
         ),
         *("neighbor_min_loss", "render_sh", "shade_sh", "vertex_normals"),
     )
 )
+DROP_INS = sorted(f"tests/{path.name}" for path in (ROOT / "tests").glob("test_compat_*.py"))
+# NumPy in and out, no tensors at all, and rules that test_compat_nvdiffrast_texture.py tests on a GPU.
+ON_THE_CPU = ("tests/test_compat_sim3dr.py", "tests/test_compat_install.py", "tests/test_compat_nvdiffrast_cube.py")
+PER_DEVICE += tuple(file for file in DROP_INS if file not in ON_THE_CPU)
 FUZZ = tuple(sorted(f"tests/{path.name}" for path in (ROOT / "tests").glob("test_fuzz_*.py")))
 SHOWN = 10  # failures told in full
 METRICS = ("gpu__time_duration.sum", "dram__bytes_read.sum", "dram__bytes_write.sum")

@@ -80,11 +80,14 @@ def _visible(positions, faces, H, W, coverage, cull, perspective, highest):
     return face_index
 
 
-def _visible_in_image(positions, faces, H, W, coverage, cull, perspective, highest):
+def _visible_in_image(positions, faces, H, W, coverage, cull, perspective, highest, factor=None):
+    """The visible faces [H, W] of positions [V, 3]. `factor` [F] float64 scales the depths of faces; 0 drops one."""
     triangles = positions.double()[faces.long()]  # [F, 3, 3]
     (x0, x1, x2), (y0, y1, y2) = triangles[..., 0].unbind(1), triangles[..., 1].unbind(1)
     area = (x1 - x0) * (y2 - y0) - (x2 - x0) * (y1 - y0)  # [F], negative for front faces
     kept = (area < 0, area > 0, area != 0)[cull] & _drawable(triangles)
+    if factor is not None:
+        kept = kept & (factor > 0)
     ids = kept.nonzero()[:, 0]
     triangles, area = triangles[ids], area[ids]
 
@@ -109,7 +112,10 @@ def _visible_in_image(positions, faces, H, W, coverage, cull, perspective, highe
         edges = _edges(triangles[face], column + 0.5, row + 0.5) * turn[face]  # [pairs, 3]
         inside = ((edges > 0) | ((edges == 0) & closed[face])).all(-1) & (edges.sum(-1) > 0)
         face, pixel, edges = face[inside], (row * W + column)[inside], edges[inside]
-        z = weigh(edges, triangles[face, :, 2], perspective)[1].to(positions.dtype)
+        z = weigh(edges, triangles[face, :, 2], perspective)[1]
+        if factor is not None:
+            z = z * factor[ids[face]]
+        z = z.to(positions.dtype)
 
         nearest = depth.scatter_reduce(0, pixel, z, "amin")
         winner[nearest < depth] = none

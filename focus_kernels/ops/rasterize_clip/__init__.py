@@ -1,0 +1,3 @@
+from .op import ClipRaster, rasterize_clip
+
+__all__ = ["ClipRaster", "rasterize_clip"]

@@ -1,0 +1,3 @@
+from .op import NdcRaster, rasterize_ndc
+
+__all__ = ["NdcRaster", "rasterize_ndc"]
