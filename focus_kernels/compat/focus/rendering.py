@@ -1,21 +1,17 @@
-"""The FOCUS authors' renderer (``renderer.rendering`` of Occlusion-Robust-MoFA) on these kernels.
-
-Replace ``from renderer.rendering import ...`` by ``from focus_kernels.compat.focus import ...``; nothing else changes.
-"""
+"""The FOCUS authors' ``renderer.rendering``: shades vertices, and samples or renders images."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-from .. import Raster, Topology, _checks, interpolate, rasterize, shade_sh, vertex_normals
+from ... import Raster, Topology, _checks, interpolate, rasterize, shade_sh, vertex_normals
+from .._topologies import TopologyCache
+from .geometry import incident_faces, project
 
 SAMPLE_IMAGE = 0
 RASTERIZE_IMAGE = 1
 RASTERIZE_DIFFERENTIABLE_IMAGE = 2
-
-# Smallest |depth| that is divided by; its square is still a normal float32, so no gradient overflows.
-_MIN_DEPTH = 1e-12
 
 
 class Renderer(nn.Module):
@@ -61,7 +57,8 @@ class Renderer(nn.Module):
         self.raster_net: Rasterizer | None = None
         self.diff_raster_net: DifferentiableRasterizer | None = None
         self.vertex_to_face: Tensor | None = None
-        self._faces = _FaceCache()
+        self._topologies = TopologyCache()
+        self._topology: Topology | None = None  # the last call's
 
     def forward(
         self,
@@ -105,15 +102,16 @@ class Renderer(nn.Module):
         """
         vertex, color, sh_coef, A, R, T, image = _checked(render_mode, face, vertex, color, sh_coef, A, R, T, image)
         height, width = image.shape[2:]
-        topology, changed = self._faces.look_up(face, vertex.shape[2])
+        topology = self._topologies.look_up(face.t(), vertex.shape[2])
+        changed = topology is not self._topology
         if changed:
-            self.vertex_to_face = _vertex_to_face(topology)
+            self._topology, self.vertex_to_face = topology, incident_faces(topology)
 
         with torch.autocast(vertex.device.type, enabled=False):
             # upstream's layout is [B, 3, N], ours [B, N, 3]
             normals = vertex_normals(vertex.transpose(1, 2), topology, normalize=False)
             rotated = normals @ R.transpose(1, 2)
-            projected = _project(A, R, T, vertex)
+            projected = project(A, R, T, vertex)
             shaded = shade_sh(
                 rotated if rotate_normal else normals,
                 color.transpose(1, 2),
@@ -195,51 +193,6 @@ class OcclusionDetector(_MeshRasterizer):
                     pixel = row.long() * width + column.long()
                     visible = visible & ((z - depth_map.gather(1, pixel)).abs() < occlusion_th)
             return visible.to(projected.dtype)
-
-
-class _FaceCache:
-    """The `Topology` of the last ``face`` tensor; rebuilt when the tensor, its contents or the mesh size change."""
-
-    def __init__(self) -> None:
-        self._topology: Topology | None = None
-        self._face: Tensor | None = None
-        self._version: int | None = None
-
-    def look_up(self, face: Tensor, num_vertices: int) -> tuple[Topology, bool]:
-        """The topology of ``face``, and whether it is a new one."""
-        # inference tensors have no version counter, so their contents are compared
-        version = None if face.is_inference() else face._version
-        known = self._topology
-        if known is not None and known.num_vertices == num_vertices and known.device == face.device:
-            same_tensor = face is self._face and version is not None and version == self._version
-            if same_tensor or torch.equal(face.t().to(known.faces.dtype), known.faces):
-                self._face, self._version = face, version
-                return known, False
-        # autograd saves the table later, which it refuses for tensors made in inference mode
-        with torch.inference_mode(False):
-            topology = Topology(face.t(), num_vertices)
-        self._topology, self._face, self._version = topology, face, version
-        return topology, True
-
-
-def _vertex_to_face(topology: Topology) -> Tensor:
-    """Upstream's incidence table, int64 [max valence, N], padded with -1."""
-    offsets = topology.offsets.long()
-    valence = offsets[1:] - offsets[:-1]
-    height = int(valence.max()) if valence.numel() else 0
-    table = torch.full((height, topology.num_vertices), -1, dtype=torch.int64, device=topology.device)
-    vertex = torch.repeat_interleave(torch.arange(topology.num_vertices, device=topology.device), valence)
-    rank = torch.arange(vertex.numel(), device=topology.device) - offsets[vertex]
-    table[rank, vertex] = topology.corners.long() // 3
-    return table
-
-
-def _project(A: Tensor, R: Tensor, T: Tensor, vertex: Tensor) -> Tensor:
-    """[B, 3, N] pixels (integer centres) and depth."""
-    x = A @ (R @ vertex + T)
-    depth = x[:, 2:]
-    safe = torch.where(depth.abs() < _MIN_DEPTH, torch.copysign(torch.full_like(depth, _MIN_DEPTH), depth), depth)
-    return torch.cat([x[:, :2] / safe, depth], 1)
 
 
 def _sample(image: Tensor, projected: Tensor) -> Tensor:
