@@ -7,63 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from ndc_rules import by_rule, soup
 
 from focus_kernels import _backends
 from focus_kernels.compat.pytorch3d import Meshes, rasterize_meshes
 
 GOLDEN = Path(__file__).resolve().parents[2] / "shared" / "golden"
-EPSILON = 1e-8
-
-
-def soup(seed, count, dtype=torch.float64, spread=1.5):
-    generator = torch.Generator().manual_seed(seed)
-    verts = torch.rand(3 * count, 3, generator=generator, dtype=torch.float64) * 2 - 1
-    verts[:, :2] *= spread
-    verts[:, 2] = verts[:, 2] * 1.5 + 2.5
-    return verts.to(dtype), torch.arange(3 * count).view(-1, 3)
-
-
-def edge(p, a, b):
-    return (p[0] - a[0]) * (b[1] - a[1]) - (p[1] - a[1]) * (b[0] - a[0])
-
-
-def segment_distance(p, a, b):
-    t = np.clip(np.dot(b - a, p - a) / np.dot(b - a, b - a), 0.0, 1.0)
-    return np.sum((p - a - t * (b - a)) ** 2)
-
-
-def by_rule(faces, size, perspective_correct, clip, cull):
-    """Upstream's rules, one pixel and one face [3, 3] at a time."""
-    height, width = size
-    ids = np.full((height, width), -1)
-    zbuf, dists = np.full((height, width), -1.0), np.full((height, width), -1.0)
-    bary = np.full((height, width, 3), -1.0)
-    half_y, half_x = max(1.0, height / width), max(1.0, width / height)
-    for row in range(height):
-        for column in range(width):
-            p = np.array([half_x * (1 - (2 * column + 1) / width), half_y * (1 - (2 * row + 1) / height)])
-            nearest = np.inf
-            for index, (v0, v1, v2) in enumerate(faces):
-                area = edge(v2, v0, v1)
-                if min(v0[2], v1[2], v2[2]) < EPSILON or abs(area) <= EPSILON or (cull and area < 0):
-                    continue
-                w = np.array([edge(p, v1, v2), edge(p, v2, v0), edge(p, v0, v1)]) / (area + EPSILON)
-                z = np.array([v0[2], v1[2], v2[2]])
-                if perspective_correct:
-                    top = w * np.array([z[1] * z[2], z[0] * z[2], z[0] * z[1]])
-                    w = top / max(top.sum(), EPSILON)
-                if not (w > 0).all():
-                    continue
-                if clip:
-                    w = w / max(w.sum(), 1e-5)
-                depth = np.dot(w, z)
-                if depth < nearest:
-                    nearest = depth
-                    ids[row, column], zbuf[row, column], bary[row, column] = index, depth, w
-                    dists[row, column] = -min(
-                        segment_distance(p, a[:2], b[:2]) for a, b in ((v0, v1), (v1, v2), (v2, v0))
-                    )
-    return ids, zbuf, bary, dists
 
 
 @pytest.mark.parametrize("size", [(9, 9), (7, 12), (13, 6), (1, 1)])
@@ -151,6 +100,58 @@ def test_meshes_of_different_sizes():
             assert torch.equal(ours[b], theirs[0])
         assert torch.equal(grads[b], grad)
         first += len(f)
+
+
+def count_draws(monkeypatch):
+    module, calls = import_module("focus_kernels.compat.pytorch3d.rasterize"), []
+    draw = module.rasterize_ndc
+    monkeypatch.setattr(module, "rasterize_ndc", lambda *args, **options: calls.append(args) or draw(*args, **options))
+    return calls
+
+
+@pytest.mark.parametrize("layout", ["expanded", "copied", "same list", "equal list", "packed"])
+def test_equal_faces_are_drawn_in_one_call(layout, monkeypatch):
+    verts = torch.stack([soup(seed, 6)[0] for seed in range(3)]).requires_grad_()
+    faces = soup(0, 6)[1][torch.randperm(6, generator=torch.Generator().manual_seed(1))][:5]
+    meshes = {
+        "expanded": lambda: Meshes(verts, faces.expand(3, -1, -1)),
+        "copied": lambda: Meshes(verts, faces.repeat(3, 1, 1)),
+        "same list": lambda: Meshes(list(verts), [faces] * 3),
+        "equal list": lambda: Meshes(list(verts), [faces.clone() for _ in range(3)]),
+        "packed": lambda: Foreign(verts.flatten(0, 1), torch.cat([faces + 18 * k for k in range(3)]), 3),
+    }[layout]()
+    alone = [rasterize_meshes(Meshes([v], [faces]), (8, 11)) for v in verts]
+    calls = count_draws(monkeypatch)
+    together = rasterize_meshes(meshes, (8, 11))
+    assert len(calls) == 1 and calls[0][0].shape == (3, 18, 3)
+    ids = torch.cat([torch.where(out[0] >= 0, out[0] + 5 * k, -1) for k, out in enumerate(alone)])
+    assert torch.equal(together[0], ids) and len(ids.unique()) > 8
+    for ours, theirs in zip(together[1:], zip(*(out[1:] for out in alone), strict=True), strict=True):
+        assert torch.equal(ours, torch.cat(theirs))
+    total = lambda out: sum(values.square().sum() for values in out[1:])
+    got = torch.autograd.grad(total(together), verts)[0]
+    assert torch.equal(got, torch.autograd.grad(sum(map(total, alone)), verts)[0]) and got.any()
+
+
+def test_different_faces_are_drawn_one_by_one(monkeypatch):
+    verts = torch.stack([soup(seed, 4)[0] for seed in range(2)])
+    faces = torch.stack([soup(0, 4)[1], soup(0, 4)[1].flip(0)])
+    calls = count_draws(monkeypatch)
+    for meshes in (Meshes(verts, faces), Foreign(verts.flatten(0, 1), torch.cat([faces[0], faces[1] + 12]), 2)):
+        calls.clear()
+        pix_to_face = rasterize_meshes(meshes, 9)[0]
+        assert len(calls) == 2
+        for b in range(2):
+            alone = rasterize_meshes(Meshes([verts[b]], [faces[b]]), 9)[0]
+            assert torch.equal(pix_to_face[b], torch.where(alone[0] >= 0, alone[0] + 4 * b, -1))
+
+
+def test_faces_edited_in_place_are_seen():
+    verts, faces = soup(3, 2)
+    before = rasterize_meshes(Meshes([verts], [faces]), 16)[0]
+    faces.copy_(faces.flip(0))
+    after = rasterize_meshes(Meshes([verts], [faces]), 16)[0]
+    assert torch.equal(after >= 0, before >= 0) and torch.equal(after[after >= 0], 1 - before[before >= 0])
 
 
 def test_gradients_do_not_depend_on_threads(monkeypatch):
@@ -259,10 +260,10 @@ def test_options_that_are_refused():
 
 
 class Foreign:
-    """The part of PyTorch3D's own `Meshes` that is relied upon."""
+    """The part of PyTorch3D's own `Meshes` that is relied upon: `count` meshes of equal sizes, packed."""
 
-    def __init__(self, verts, faces):
-        self.verts, self.faces = verts, faces
+    def __init__(self, verts, faces, count=1):
+        self.verts, self.faces, self.count = verts, faces, count
 
     def verts_packed(self):
         return self.verts
@@ -270,11 +271,14 @@ class Foreign:
     def faces_packed(self):
         return self.faces
 
+    def num_verts_per_mesh(self):
+        return torch.full((self.count,), len(self.verts) // self.count)
+
     def num_faces_per_mesh(self):
-        return torch.tensor([len(self.faces)])
+        return torch.full((self.count,), len(self.faces) // self.count)
 
     def mesh_to_faces_packed_first_idx(self):
-        return torch.tensor([0])
+        return torch.arange(self.count) * (len(self.faces) // self.count)
 
 
 def test_meshes_of_another_class():
@@ -351,8 +355,12 @@ def test_golden(case, dtype, device):
 
     assert pix_to_face.dtype == torch.int64
     np.testing.assert_array_equal(pix_to_face.cpu().numpy(), data["pix_to_face"])  # not one pixel of 40,960 differs
-    # Upstream's float32 answers lie this far from float64 (measured: zbuf 3.8e-5, bary 1e-4, gradients 4.4e-5 of their
-    # norm), ours in float32 a third of it for the face meshes; the bounds are about twice upstream's distance.
-    assert np.abs(zbuf - data["zbuf"]).max() <= 8e-5
-    assert np.abs(bary - data["bary"]).max() <= 2e-4
-    assert np.linalg.norm(grad - data["grad_face_verts"]) <= 1e-4 * np.linalg.norm(data["grad_face_verts"])
+    # About twice what was measured in float32, ours and upstream's rounding together (docs/dropins/pytorch3d.md).
+    most_zbuf, most_bary, most_grad = {
+        "a": (1.6e-5, 1e-5, 8e-6),
+        "b": (8e-5, 1.2e-4, 8e-5),
+        "c": (1e-6, 2.4e-4, 1.1e-4),
+    }[case]
+    assert np.abs(zbuf - data["zbuf"]).max() <= most_zbuf
+    assert np.abs(bary - data["bary"]).max() <= most_bary
+    assert np.linalg.norm(grad - data["grad_face_verts"]) <= most_grad * np.linalg.norm(data["grad_face_verts"])
