@@ -1,14 +1,17 @@
 """The drop-ins, called as their users call them."""
 
+import numpy as np
+import pytest
 import torch
 
-from focus_kernels.compat import focus, pytorch3d
+from focus_kernels.compat import focus, pytorch3d, sim3dr
 
 from . import check, shapes
 from .peers import Peer, has, on_backend
-from .race import cases
+from .race import ONE, cases
 
 FEW = cases([("53k", 12)])
+RECORDED = 14.7e3  # ms of PyTorch3D's rasterizer for one image of 53k vertices at 224 x 224, two CPU cores
 
 
 def focus_call(scene):
@@ -32,11 +35,7 @@ def focus_call(scene):
 
 def pytorch3d_call(scene, module):
     """PyTorch3D's coordinates, and forward + backward through `rasterize_meshes` of `module`."""
-    positions = scene.camera.project(scene.vertices)
-    half = shapes.SIZE[0] / 2
-    leaf = torch.stack(
-        [1 - positions[..., 0] / half, 1 - positions[..., 1] / half, positions[..., 2]], -1
-    ).requires_grad_()
+    leaf = shapes.ndc(scene).requires_grad_()
     faces = scene.topology.faces.long().expand(scene.batch, -1, -1)
     seed = shapes.cotangent(scene.batch, *shapes.SIZE, 1, 3).to(leaf.device)
 
@@ -48,6 +47,12 @@ def pytorch3d_call(scene, module):
         return index, depth, barycentrics, *torch.autograd.grad(barycentrics, leaf, seed)
 
     return call
+
+
+def pytorch3d_forward(scene, module):
+    """Forward alone, as callers do each frame: `Meshes`, and `rasterize_meshes` with its defaults."""
+    verts, faces = shapes.ndc(scene), scene.topology.faces.long().expand(scene.batch, -1, -1)
+    return lambda: module.rasterize_meshes(module.Meshes(verts, faces), shapes.SIZE, 0.0, faces_per_pixel=1)
 
 
 class _Upstream:
@@ -79,3 +84,56 @@ def test_pytorch3d(race, place, mesh, batch):
         peers["PyTorch3D"] = Peer(1, lambda: pytorch3d_call(one, _Upstream()))
     calls = [pytorch3d_call(s, pytorch3d) for s in turns]
     race(f"compat.pytorch3d forward + backward, {mesh}, batch {batch}", calls, batch, peers)
+
+
+@cases([("53k", 1)])
+def test_pytorch3d_forward(race, place, mesh, batch):
+    turns = shapes.turns(mesh, batch, place.device)
+    check.same_call(pytorch3d_forward(turns[0], pytorch3d)(), on_backend("ref", pytorch3d_forward(turns[0], pytorch3d)))
+
+    def render():
+        for scene in turns:
+            scene.render()
+
+    peers = {"render_sh": Peer(batch * len(turns), lambda: render)}
+    calls = [pytorch3d_forward(scene, pytorch3d) for scene in turns]
+    race(f"compat.pytorch3d forward, {mesh}, batch {batch}", calls, batch, peers)
+    if place == ONE and race.median:
+        race.reach("compat.pytorch3d/recorded", RECORDED / race.median, f"{race.median:.3g} ms an image")
+        race.reach("compat.pytorch3d/render_sh", 1 / race.ratios["render_sh"])
+
+
+def sim3dr_call(scene, module):
+    """Sim3DR's coordinates, and `rasterize` of `module` over a black picture, one image after the other."""
+    positions = scene.camera.project(scene.vertices) * torch.tensor([1.0, 1, -1]) - torch.tensor([0.5, 0.5, 0])
+    triangles = scene.topology.faces.numpy().copy()
+    images = [(p.numpy().copy(), c.numpy().copy()) for p, c in zip(positions, scene.albedo, strict=True)]
+
+    def call():
+        pictures = [np.zeros((*shapes.SIZE, 3), np.uint8) for _ in images]
+        for (vertices, colors), picture in zip(images, pictures, strict=True):
+            module.rasterize(vertices, triangles, colors, picture)
+        return pictures
+
+    return call
+
+
+@FEW
+def test_sim3dr(race, place, mesh, batch):
+    if place.device != "cpu":
+        pytest.skip("Sim3DR is NumPy on the CPU")
+    turns = shapes.turns(mesh, batch, place.device)
+    few = sim3dr_call(turns[0].part(slice(0, 2)), sim3dr)
+    for ours, plain in zip(few(), on_backend("ref", few), strict=True):
+        np.testing.assert_array_equal(ours, plain)
+    peers = {}
+    if has("Sim3DR"):
+        import Sim3DR
+
+        theirs = sim3dr_call(turns[0], Sim3DR)
+        for ours, other in zip(sim3dr_call(turns[0], sim3dr)(), theirs(), strict=True):
+            assert (ours != other).any(-1).mean() < 1e-3, "Sim3DR draws another picture"
+        peers["Sim3DR"] = Peer(batch, lambda: theirs)
+    race(f"compat.sim3dr rasterize, {mesh}, batch {batch}", [sim3dr_call(s, sim3dr) for s in turns], batch, peers)
+    if place.threads == 1:
+        race.reach("compat.sim3dr", race.median, "Sim3DR was recorded at 2.8 ms on another machine")
