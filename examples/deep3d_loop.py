@@ -82,7 +82,7 @@ class FaceReconModel:
         self.facemodel = ParametricFaceModel(device)
         fov = 2 * math.degrees(math.atan(SIZE / 2 / FOCAL))
         self.renderer = MeshRenderer(rasterize_fov=fov, znear=5, zfar=15, rasterize_size=SIZE).to(device)
-        self.optimizer = torch.optim.Adam(self.net_recon.parameters(), lr=1e-3)
+        self.optimizer = torch.optim.Adam(self.net_recon.parameters(), lr=5e-4)
 
     def draw(self, coeffs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Mask [B, 1, H, W], face [B, 3, H, W] and landmarks [B, 68, 2] of coefficients [B, 83]."""
