@@ -30,7 +30,8 @@ SCALAR = ("vertex_normals", "shade_sh", "interpolate")  # no vector code on the 
 VECTORS = ("rasterize", "rasterize_rules", "rasterize_clip", "rasterize_ndc", "render_sh", "antialias")
 CPU_ONLY = ("blend", "masked_pixel_loss", "neighbor_min_loss")  # vectors; no CUDA, on a GPU Triton runs them
 OTHERS = ("threads", "inputs", "topology", "camera")
-OTHERS += ("compat_de*", "compat_focus*", "compat_nvdiffrast*", "compat_pytorch3d*", "compat_sim3dr")  # run kernels
+OTHERS += ("compat_de*", "compat_focus*", "compat_nvdiffrast", "compat_nvdiffrast_interpolate")  # run kernels
+OTHERS += ("compat_pytorch3d*", "compat_sim3dr")
 
 
 def files(*names: str) -> tuple[str, ...]:
